@@ -62,3 +62,27 @@ class Normalizer:
                 for name in NAMES
             }
         )
+
+
+def condition_vector(
+    normalizer: Normalizer,
+    states: np.ndarray,
+    past_actions: np.ndarray,
+    mask: np.ndarray,
+    context: np.ndarray | None = None,
+) -> np.ndarray:
+    """What every stage is conditioned on, normalised, float32 (B, condition_size).
+
+    states (B, H, S), oldest first, the last row is s_t; past_actions (B, H-1, A); mask (B, H-1),
+    0 where the history lies before the episode's start; context (B, size), passed through.
+    """
+    count = states.shape[0]
+    weights = np.concatenate([mask, np.ones((count, 1), np.float32)], axis=1)[..., None]
+    parts = [
+        (normalizer.state.normalize(states) * weights).reshape(count, -1),
+        (normalizer.action.normalize(past_actions) * mask[..., None]).reshape(count, -1),
+        mask,
+    ]
+    if context is not None:
+        parts.append(context)
+    return np.ascontiguousarray(np.concatenate(parts, axis=1), np.float32)

@@ -9,6 +9,9 @@ from torch.nn import functional
 from dmpc_fast.noise import FREQUENCIES
 from dmpc_fast.spec import ANGLE_FREQUENCIES, LAYER_NORM_EPSILON, StageSpec
 
+#: Up to this many tokens, compiled training uses attention that the compiler fuses itself.
+SHORT_SEQUENCE = 16
+
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """(N, T, width) scaled and shifted by (N or 1, width)."""
@@ -72,6 +75,27 @@ class Block(nn.Module):
     def _attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
         count, tokens, _ = x.shape
         qkv = self.qkv(x).reshape(count, tokens, 3, self.heads, self.head_size)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        out = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.projection(out.transpose(1, 2).reshape(count, tokens, -1))
+        if torch.compiler.is_compiling() and tokens <= SHORT_SEQUENCE:
+            out = _short_attention(qkv, mask)
+        else:
+            query, key, value = qkv.permute(2, 0, 3, 1, 4)
+            out = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            out = out.transpose(1, 2)
+        return self.projection(out.reshape(count, tokens, -1))
+
+
+def _short_attention(qkv: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention written as products and sums, for the compiler to fuse into one loop.
+
+    With a handful of tokens a batched matrix product is all overhead: forward and backward of 256
+    sequences of 8 tokens take a quarter of the time of the library's fused attention on a CPU.
+    qkv (N, T, 3, heads, head_size), mask (N, 1, 1, T) -> (N, T, heads, head_size).
+    """
+    query, key, value = qkv.unbind(2)
+    wide = torch.promote_types(qkv.dtype, torch.float32)
+    logits = (query[:, :, None].to(wide) * key[:, None].to(wide)).sum(-1)
+    logits = logits * query.shape[-1] ** -0.5
+    if mask is not None:
+        logits = logits + mask[:, 0, 0, None, :, None].to(wide)
+    weights = torch.softmax(logits, dim=2)
+    return (weights[..., None] * value[:, None].to(wide)).sum(2).to(qkv.dtype)

@@ -1,0 +1,109 @@
+"""Training batches: a pure function of (seed, stage, step), so that a run can resume anywhere."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmpc_fast.data.windows import WindowBatch, Windows
+from dmpc_fast.noise import MAX_ANGLE
+from dmpc_fast.normalizer import Normalizer, condition_vector
+from dmpc_fast.spec import STAGES
+
+
+class Batch(NamedTuple):
+    """Normalised tensors of one stage. `clean` is None for the objective; see training.losses."""
+
+    clean: Tensor | None
+    given: Tensor | None
+    condition: Tensor
+    valid: Tensor
+    angle: Tensor
+    eps: Tensor | None
+    rewards: Tensor
+    continues: Tensor
+    value: Tensor
+    value_valid: Tensor
+
+
+class StageBatches:
+    """Windows with noise for one stage.
+
+    Args:
+        windows: where windows come from.
+        normalizer: applied to all of them.
+        stage: which of `STAGES` the batches are for.
+        seed: of the whole run. batch_size: over all processes.
+        rank, world: which slice of each batch this process gets.
+    """
+
+    def __init__(
+        self,
+        windows: Windows,
+        normalizer: Normalizer,
+        stage: str,
+        *,
+        seed: int,
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if len(windows) == 0:
+            raise ValueError("the dataset has no window: every episode is empty")
+        if batch_size % world:
+            raise ValueError(f"batch_size {batch_size} is not a multiple of {world} processes")
+        self._windows, self._normalizer, self._stage = windows, normalizer, stage
+        self._key = np.array([seed, STAGES.index(stage)], dtype=np.uint64)
+        self._batch_size = batch_size
+        self._slice = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
+
+    def at(self, step: int) -> Batch:
+        """This process's part of the batch of `step`."""
+        # The counter's high word leaves 2^64 draws to each step.
+        counter = np.array([0, 0, 0, step], dtype=np.uint64)
+        generator = np.random.Generator(np.random.Philox(key=self._key, counter=counter))
+        indices = generator.integers(len(self._windows), size=self._batch_size)
+        # Stratified over the batch: the loss depends on the angle far more than on the window.
+        strata = generator.permutation(self._batch_size)
+        uniform = (strata + generator.random(self._batch_size)) / self._batch_size
+        angle = (MAX_ANGLE * uniform).astype(np.float32)
+        return self._tensors(self._windows.batch(indices[self._slice]), angle, generator)
+
+    def _tensors(
+        self, window: WindowBatch, angle: np.ndarray, generator: np.random.Generator
+    ) -> Batch:
+        scales = self._normalizer
+        actions = scales.action.normalize(window.actions)
+        states = scales.state.normalize(window.next_states)
+        # Steps past an episode's end must hold nothing, also after normalisation.
+        actions *= window.valid[..., None]
+        states *= window.valid[..., None]
+        condition = condition_vector(scales, window.states, window.past_actions, window.mask)
+        clean, given = {
+            "proposal": (actions, None),
+            "dynamics": (states, actions),
+            "objective": (None, np.concatenate([states, actions], axis=-1)),
+        }[self._stage]
+        eps = None
+        if clean is not None:
+            shape = (self._batch_size, *clean.shape[1:])
+            eps = generator.standard_normal(shape, dtype=np.float32)[self._slice]
+        return Batch(
+            clean=_tensor(clean),
+            given=_tensor(given),
+            condition=torch.from_numpy(condition),
+            valid=torch.from_numpy(window.valid),
+            angle=torch.from_numpy(angle[self._slice]),
+            eps=_tensor(eps),
+            rewards=torch.from_numpy(scales.reward.normalize(window.rewards)),
+            continues=torch.from_numpy(window.continues),
+            value=torch.from_numpy(scales.value.normalize(window.value)),
+            value_valid=torch.from_numpy(window.value_valid),
+        )
+
+
+def _tensor(array: np.ndarray | None) -> Tensor | None:
+    return None if array is None else torch.from_numpy(np.ascontiguousarray(array, np.float32))

@@ -1,0 +1,60 @@
+"""Training losses: pure functions of network outputs and targets.
+
+Every loss is a sum over the examples of one process divided by the size of the whole batch, so that
+gradients of several processes add up to the gradient of one.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from dmpc_fast import noise
+from dmpc_fast.models.network import TrajectoryTransformer
+
+
+def velocity_loss(
+    network: TrajectoryTransformer,
+    clean: Tensor,
+    given: Tensor | None,
+    condition: Tensor,
+    valid: Tensor,
+    angle: Tensor,
+    eps: Tensor,
+    batch_size: int,
+) -> Tensor:
+    """Mean squared error of the velocity over valid steps (Salimans & Ho 2022).
+
+    clean (B, F, X) is what is denoised, given (B, F, U) what is not, valid (B, F) bool, angle (B,)
+    in radians, eps like clean.
+    """
+    t = angle[:, None, None]
+    noisy = noise.diffuse(clean, eps, t)
+    predicted = network(noisy, given, condition, angle, None, valid)
+    error = predicted.float() - noise.velocity(clean, eps, t)
+    steps, features = clean.shape[1:]
+    return (error.square() * valid[..., None]).sum() / (batch_size * steps * features)
+
+
+def objective_loss(
+    outputs: Tensor,
+    rewards: Tensor,
+    continues: Tensor,
+    value: Tensor,
+    valid: Tensor,
+    value_valid: Tensor,
+    batch_size: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses of reward, continuation and value.
+
+    outputs (B, F, 3): normalised reward, logit of going on, normalised value (read at the last
+    step). rewards, continues (B, F), value (B,) are targets in normalised units; valid (B, F) and
+    value_valid (B,) say where they are known.
+    """
+    outputs = outputs.float()
+    scale = 1.0 / (batch_size * outputs.shape[1])
+    reward = ((outputs[..., 0] - rewards).square() * valid).sum() * scale
+    bce = functional.binary_cross_entropy_with_logits(outputs[..., 1], continues, reduction="none")
+    going_on = (bce * valid).sum() * scale
+    error = outputs[:, -1, 2] - value
+    return reward, going_on, (error.square() * value_valid).sum() / batch_size
