@@ -1,0 +1,166 @@
+"""Training of one stage: network, moving average, optimiser, schedule; one step and validation."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from dmpc_fast.models.network import TrajectoryTransformer
+from dmpc_fast.spec import ModelSpec
+from dmpc_fast.training.batches import Batch
+from dmpc_fast.training.checkpoint import clone, prefixed, unprefixed
+from dmpc_fast.training.distributed import Processes
+from dmpc_fast.training.losses import objective_loss, velocity_loss
+from dmpc_fast.training.settings import TrainingSettings
+
+OPTIMISER_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class StageTrainer:
+    """All that changes while one stage is trained.
+
+    Args:
+        spec: the model. stage: which of its stages. settings: how to train it.
+        device: where. processes: who else takes part.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        stage: str,
+        settings: TrainingSettings,
+        *,
+        device: torch.device,
+        processes: Processes,
+    ) -> None:
+        self.stage, self.settings = stage, settings
+        self._device, self._processes = device, processes
+        # Initial weights are a function of seed and stage, whatever was trained before.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed * len(spec.stages) + sorted(spec.stages).index(stage))
+            networks = [
+                TrajectoryTransformer(spec, stage) for _ in range(spec.stages[stage].members)
+            ]
+        self.network = nn.ModuleList(networks).to(device)
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        decayed = [p for p in self._parameters() if p.ndim >= 2]
+        plain = [p for p in self._parameters() if p.ndim < 2]
+        self._optimiser = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": settings.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=settings.learning_rate,
+            betas=(0.9, 0.99),
+            fused=True,
+        )
+        loss: Callable[..., tuple[Tensor, dict[str, Tensor]]] = self._loss
+        self._compiled = torch.compile(loss, dynamic=False) if settings.compile else loss
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for p in self.network.parameters() if p.requires_grad]
+
+    def _loss(
+        self, network: nn.ModuleList, batch: Batch, batch_size: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum over ensemble members, and its parts for the log."""
+        total, parts = torch.zeros((), device=self._device), {}
+        precision = torch.bfloat16 if self.settings.precision == "bf16" else torch.float32
+        enabled = precision is torch.bfloat16
+        with torch.autocast(self._device.type, precision, enabled=enabled):
+            for member in network:
+                if batch.clean is not None:
+                    loss = velocity_loss(
+                        member, batch.clean, batch.given, batch.condition, batch.valid,
+                        batch.angle, batch.eps, batch_size,
+                    )  # fmt: skip
+                    total = total + loss
+                else:
+                    outputs = member(None, batch.given, batch.condition, valid=batch.valid)
+                    reward, going_on, value = objective_loss(
+                        outputs, batch.rewards, batch.continues, batch.value, batch.valid,
+                        batch.value_valid, batch_size,
+                    )  # fmt: skip
+                    total = total + reward + going_on + value
+                    parts = {"reward": reward, "continues": going_on, "value": value}
+        parts["loss"] = total
+        return total, {name: part.detach() for name, part in parts.items()}
+
+    def step(self, index: int, batch: Batch) -> dict[str, Tensor]:
+        """One optimiser step with index `index`; scalars of the loss are not synchronised."""
+        settings = self.settings
+        batch = self._to_device(batch)
+        loss, parts = self._compiled(self.network, batch, settings.batch_size)
+        loss.backward()
+        parameters = self._parameters()
+        self._processes.sum_([p.grad for p in parameters if p.grad is not None])
+        norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm, foreach=True)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.learning_rate(index)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        # The average must not remember the random start of a short run.
+        decay = min(settings.ema_decay, (1 + index) / (10 + index))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.average.parameters()), list(self.network.parameters()), 1 - decay
+            )
+        return {**parts, "gradient_norm": norm.detach()}
+
+    def learning_rate(self, index: int) -> float:
+        """Linear warm-up, then a cosine to 0 at the stage's last step."""
+        settings, total = self.settings, self.settings.steps[self.stage]
+        warmup = min(settings.warmup, total // 2)
+        if index < warmup:
+            return settings.learning_rate * (index + 1) / warmup
+        phase = (index - warmup) / max(1, total - warmup)
+        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * phase))
+
+    @torch.inference_mode()
+    def validate(self, batches: list[Batch], batch_size: int) -> dict[str, float]:
+        """Loss of the averaged weights over held-out batches, eagerly."""
+        sums: dict[str, Tensor] = {}
+        for batch in batches:
+            _, parts = self._loss(self.average, self._to_device(batch), batch_size)
+            for name, part in parts.items():
+                sums[name] = sums.get(name, torch.zeros_like(part)) + part
+        self._processes.sum_(list(sums.values()))
+        return {f"validation_{name}": float(total) / len(batches) for name, total in sums.items()}
+
+    def _to_device(self, batch: Batch) -> Batch:
+        if self._device.type == "cpu":
+            return batch
+        moved = (None if t is None else t.to(self._device, non_blocking=True) for t in batch)
+        return Batch(*moved)
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors from which `load_state` continues bit for bit."""
+        tensors = prefixed("network", clone(self.network.state_dict()))
+        tensors |= prefixed("average", clone(self.average.state_dict()))
+        for name, parameter in self.network.named_parameters():
+            state = self._optimiser.state.get(parameter)
+            if not state:
+                continue
+            for moment in OPTIMISER_MOMENTS:
+                tensors[f"{moment}.{name}"] = state[moment].clone()
+            tensors[f"optimiser_step.{name}"] = state["step"].clone()
+        return tensors
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        self.network.load_state_dict(unprefixed("network", tensors))
+        self.average.load_state_dict(unprefixed("average", tensors))
+        for name, parameter in self.network.named_parameters():
+            if f"optimiser_step.{name}" not in tensors:
+                continue
+            state = {m: tensors[f"{m}.{name}"].to(self._device) for m in OPTIMISER_MOMENTS}
+            state["step"] = tensors[f"optimiser_step.{name}"]
+            self._optimiser.state[parameter] = state
+
+    def load_weights(self, tensors: dict[str, Tensor]) -> None:
+        """Start from trained weights (names of the model file without the stage)."""
+        self.network.load_state_dict(tensors)
+        self.average.load_state_dict(tensors)
