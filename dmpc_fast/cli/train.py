@@ -1,0 +1,115 @@
+"""`dmpc-fast train`: learn a model from a Minari dataset."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from dmpc_fast.spec import PRESETS, STAGES
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "train", help="train proposal, dynamics and objective on logged data"
+    )
+    parser.add_argument(
+        "--dataset", action="append", required=True, help="Minari id; repeat for a mixture"
+    )
+    parser.add_argument("--preset", choices=PRESETS, default="small")
+    parser.add_argument("--horizon", type=int, default=32, help="time steps planned ahead")
+    parser.add_argument("--history", type=int, default=1, help="observations given to the model")
+    parser.add_argument("--discount", type=float, default=0.99)
+    parser.add_argument("--termination-penalty", type=float, default=100.0)
+    parser.add_argument("--proposal-steps", type=int, default=5, help="DDIM steps, stored in the file")
+    parser.add_argument("--dynamics-steps", type=int, default=3, help="DDIM steps, stored in the file")
+    for name in ("patch", "layers", "width", "heads", "head-size", "mlp"):
+        parser.add_argument(f"--{name}", type=int, help=f"override the preset's {name}")
+    parser.add_argument("--positions", choices=("learned", "fourier"))
+    parser.add_argument("--history-tokens", action="store_true", help="add the state to every token")
+    parser.add_argument("--num-samples", type=int, help="recommended candidates, stored in the file")
+    parser.add_argument(
+        "--action-chunk", type=int, help="recommended actions per plan, stored in the file"
+    )
+    for stage in STAGES:
+        parser.add_argument(f"--{stage}-train-steps", type=int, help=f"steps for the {stage} alone")
+    parser.add_argument(
+        "--control-period", type=float, help="seconds between actions, if the dataset cannot tell"
+    )
+    add_training_arguments(parser)
+    return parser
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that training and fine-tuning share."""
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    parser.add_argument("--steps", type=int, help="optimiser steps of each stage")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--weight-decay", type=float)
+    parser.add_argument("--warmup", type=int, help="steps of linear warm-up")
+    parser.add_argument("--ema-decay", type=float)
+    parser.add_argument("--precision", choices=("float32", "bf16"))
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
+    parser.add_argument("--checkpoint-every", type=int, metavar="STEPS")
+    parser.add_argument("--validate-every", type=int, metavar="STEPS")
+    parser.add_argument("--validation-fraction", type=float, metavar="SHARE")
+    parser.add_argument("--threads", type=int, help="torch threads")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; the default is CUDA where present")
+    parser.add_argument("--no-progress", action="store_true")
+
+
+def training_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Settings given on the command line; what was not given keeps its default."""
+    names = (
+        "batch_size", "learning_rate", "weight_decay", "warmup", "ema_decay", "precision", "compile",
+        "checkpoint_every", "validate_every", "validation_fraction", "threads", "seed",
+    )  # fmt: skip
+    given = {name: getattr(args, name) for name in names}
+    options = {name: value for name, value in given.items() if value is not None}
+    return {
+        **options,
+        "out": args.out,
+        "resume": args.resume,
+        "device": args.device,
+        "progress": not args.no_progress,
+    }
+
+
+def run(args: argparse.Namespace) -> int:
+    from dmpc_fast.training.api import train
+
+    names = ("patch", "layers", "width", "heads", "head_size", "mlp", "positions")
+    stage_options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.history_tokens:
+        stage_options["history_tokens"] = True
+    recommended = {
+        name: getattr(args, name)
+        for name in ("num_samples", "action_chunk")
+        if getattr(args, name) is not None
+    }
+    steps: int | dict[str, int] | None = args.steps
+    single = {stage: getattr(args, f"{stage}_train_steps") for stage in STAGES}
+    single = {stage: count for stage, count in single.items() if count is not None}
+    if single:
+        everywhere = dict.fromkeys(STAGES, args.steps) if args.steps is not None else {}
+        steps = {**everywhere, **single}
+    path = train(
+        args.dataset,
+        preset=args.preset,
+        steps=steps,
+        horizon=args.horizon,
+        history=args.history,
+        discount=args.discount,
+        termination_penalty=args.termination_penalty,
+        proposal_steps=args.proposal_steps,
+        dynamics_steps=args.dynamics_steps,
+        stage_options=stage_options,
+        recommended=recommended,
+        control_period_s=args.control_period,
+        **training_options(args),
+    )
+    print(path)
+    return 0
