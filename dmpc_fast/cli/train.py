@@ -27,6 +27,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=int, help=f"override the preset's {name}")
     parser.add_argument("--positions", choices=("learned", "fourier"))
     parser.add_argument("--history-tokens", action="store_true", help="add the state to every token")
+    parser.add_argument("--objective-members", type=int, default=1, help="networks in its ensemble")
     parser.add_argument("--num-samples", type=int, help="recommended candidates, stored in the file")
     parser.add_argument(
         "--action-chunk", type=int, help="recommended actions per plan, stored in the file"
@@ -106,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
         termination_penalty=args.termination_penalty,
         proposal_steps=args.proposal_steps,
         dynamics_steps=args.dynamics_steps,
+        objective_members=args.objective_members,
         stage_options=stage_options,
         recommended=recommended,
         control_period_s=args.control_period,

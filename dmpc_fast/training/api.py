@@ -38,6 +38,7 @@ def train(
     termination_penalty: float = 100.0,
     proposal_steps: int = 5,
     dynamics_steps: int = 3,
+    objective_members: int = 1,
     stage_options: dict[str, Any] | None = None,
     recommended: dict[str, Any] | None = None,
     control_period_s: float | None = None,
@@ -58,6 +59,7 @@ def train(
         horizon: F, time steps planned ahead. history: H, observations the model is given.
         discount, termination_penalty: of the objective, in the units of the rewards.
         proposal_steps, dynamics_steps: DDIM steps that the file's samplers take.
+        objective_members: networks in the objective's ensemble; their scores are averaged.
         stage_options: fields of `StageSpec` to override in all stages, such as ``patch``.
         recommended: planner options to store in the file.
         control_period_s: seconds between actions, where the dataset's environment cannot tell.
@@ -80,6 +82,15 @@ def train(
             training, spec = _stored(out)
         else:
             training = TrainingSettings(steps=_steps(steps), **settings)
+            stages = preset_stages(
+                preset,
+                proposal_steps=proposal_steps,
+                dynamics_steps=dynamics_steps,
+                **(stage_options or {}),
+            )
+            stages["objective"] = dataclasses.replace(
+                stages["objective"], members=objective_members
+            )
             spec = ModelSpec(
                 state_size=store.observations.shape[1],
                 action_size=store.actions.shape[1],
@@ -88,12 +99,7 @@ def train(
                 context=0,
                 discount=discount,
                 termination_penalty=termination_penalty,
-                stages=preset_stages(
-                    preset,
-                    proposal_steps=proposal_steps,
-                    dynamics_steps=dynamics_steps,
-                    **(stage_options or {}),
-                ),
+                stages=stages,
                 environment=store.environment,
                 recommended=dict(recommended or {}),
                 provenance=_provenance(ids, training, {"preset": preset, "recipe": "train"}),

@@ -1,0 +1,95 @@
+"""Training and fine-tuning through the public functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dmpc_fast.model_file import load_model
+from dmpc_fast.training.api import finetune, train
+from dmpc_fast.training.settings import TrainingSettings
+
+OPTIONS = {
+    "preset": "tiny",
+    "stage_options": {"patch": 2},
+    "horizon": 8,
+    "steps": 4,
+    "batch_size": 8,
+    "compile": False,
+    "control_period_s": 0.05,
+    "progress": False,
+}
+
+
+def test_a_teacher_has_no_weights_for_the_target_angle(dataset: str, tmp_path: Path) -> None:
+    model = load_model(train(dataset, out=tmp_path / "run", **OPTIONS))
+    for stage in ("proposal", "dynamics"):
+        assert not model.tensors[f"{stage}.0.condition.target.weight"].any()
+    assert model.spec.provenance["datasets"] == [dataset]
+
+
+def test_ensembles_have_different_members(dataset: str, tmp_path: Path) -> None:
+    from dmpc_fast.spec import preset_stages
+
+    stages = preset_stages("tiny", patch=2)
+    assert stages["objective"].members == 1
+    model = load_model(
+        train(dataset, out=tmp_path / "run", objective_members=3, **OPTIONS)
+    )
+    weights = [model.tensors[f"objective.{i}.token.weight"] for i in range(3)]
+    assert model.spec.stages["objective"].members == 3
+    assert not np.array_equal(weights[0], weights[1])
+    assert not np.array_equal(weights[1], weights[2])
+
+
+def test_finetune_changes_the_dynamics_alone(dataset: str, tmp_path: Path) -> None:
+    parent = train(dataset, out=tmp_path / "run", **OPTIONS)
+    child = finetune(
+        parent, dataset, out=tmp_path / "fine", steps=3, batch_size=8, compile=False, progress=False
+    )
+    before, after = load_model(parent), load_model(child)
+    changed = {
+        name.split(".")[0]
+        for name in before.tensors
+        if not np.array_equal(before.tensors[name], after.tensors[name])
+    }
+    assert changed == {"dynamics"}
+    assert after.spec.provenance["recipe"] == "finetune"
+    assert after.spec.provenance["parent"] == before.sha256
+
+
+def test_a_finished_run_is_not_written_over(dataset: str, tmp_path: Path) -> None:
+    train(dataset, out=tmp_path / "run", **OPTIONS)
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        train(dataset, out=tmp_path / "run", **OPTIONS)
+    with pytest.raises(FileNotFoundError, match="no run to resume"):
+        train(dataset, out=tmp_path / "other", resume=True)
+
+
+def test_compiled_and_eager_training_agree(dataset: str, tmp_path: Path) -> None:
+    """The attention that is written for the compiler is the same function."""
+    options = {**OPTIONS, "precision": "float32", "seed": 3}
+    eager = load_model(train(dataset, out=tmp_path / "eager", **options))
+    compiled = load_model(train(dataset, out=tmp_path / "compiled", **{**options, "compile": True}))
+    for name, tensor in eager.tensors.items():
+        scale = np.abs(tensor).max() + 1e-6
+        np.testing.assert_allclose(
+            compiled.tensors[name] / scale, tensor / scale, atol=1e-3, err_msg=name
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": {"proposals": 3}}, "unknown stage 'proposals'"),
+        ({"steps": {"proposal": 0}}, "at least 1, got 0"),
+        ({"steps": {}, "batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"steps": {}, "precision": "fp8"}, "got 'fp8'"),
+        ({"steps": {}, "validation_fraction": 1.0}, "between 0 and 1, got 1.0"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingSettings(**settings)
