@@ -16,11 +16,8 @@ from collections.abc import Sequence
 
 #: Name of each command and the module that holds it, in the order of the help.
 COMMANDS = {
-    "demo": "dmpc_fast.cli.demo",
     "train": "dmpc_fast.cli.train",
     "finetune": "dmpc_fast.cli.finetune",
-    "evaluate": "dmpc_fast.cli.evaluate",
-    "collect": "dmpc_fast.cli.collect",
     "info": "dmpc_fast.cli.info",
     "doctor": "dmpc_fast.cli.doctor",
 }
