@@ -286,4 +286,4 @@ def _fingerprint(sources: Sequence[_Source]) -> str:
     return digest.hexdigest()[:32]
 
 
-__all__ = ["DatasetError", "load_episodes"]
+__all__ = ["DatasetError", "EpisodeStore", "load_episodes"]
