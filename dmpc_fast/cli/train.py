@@ -21,14 +21,22 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--history", type=int, default=1, help="observations given to the model")
     parser.add_argument("--discount", type=float, default=0.99)
     parser.add_argument("--termination-penalty", type=float, default=100.0)
-    parser.add_argument("--proposal-steps", type=int, default=5, help="DDIM steps, stored in the file")
-    parser.add_argument("--dynamics-steps", type=int, default=3, help="DDIM steps, stored in the file")
+    parser.add_argument(
+        "--proposal-steps", type=int, default=5, help="DDIM steps, stored in the file"
+    )
+    parser.add_argument(
+        "--dynamics-steps", type=int, default=3, help="DDIM steps, stored in the file"
+    )
     for name in ("patch", "layers", "width", "heads", "head-size", "mlp"):
         parser.add_argument(f"--{name}", type=int, help=f"override the preset's {name}")
     parser.add_argument("--positions", choices=("learned", "fourier"))
-    parser.add_argument("--history-tokens", action="store_true", help="add the state to every token")
+    parser.add_argument(
+        "--history-tokens", action="store_true", help="add the state to every token"
+    )
     parser.add_argument("--objective-members", type=int, default=1, help="networks in its ensemble")
-    parser.add_argument("--num-samples", type=int, help="recommended candidates, stored in the file")
+    parser.add_argument(
+        "--num-samples", type=int, help="recommended candidates, stored in the file"
+    )
     parser.add_argument(
         "--action-chunk", type=int, help="recommended actions per plan, stored in the file"
     )
@@ -58,6 +66,11 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validation-fraction", type=float, metavar="SHARE")
     parser.add_argument("--threads", type=int, help="torch threads")
     parser.add_argument("--seed", type=int)
+    parser.add_argument(
+        "--return-temperature",
+        type=float,
+        help="weight the proposal's data by return; small is greedy",
+    )
     parser.add_argument("--device", help="cpu, cuda or cuda:N; the default is CUDA where present")
     parser.add_argument("--no-progress", action="store_true")
 
@@ -65,8 +78,9 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
 def training_options(args: argparse.Namespace) -> dict[str, Any]:
     """Settings given on the command line; what was not given keeps its default."""
     names = (
-        "batch_size", "learning_rate", "weight_decay", "warmup", "ema_decay", "precision", "compile",
-        "checkpoint_every", "validate_every", "validation_fraction", "threads", "seed",
+        "batch_size", "learning_rate", "weight_decay", "warmup", "ema_decay", "precision",
+        "compile", "checkpoint_every", "validate_every", "validation_fraction", "threads", "seed",
+        "return_temperature",
     )  # fmt: skip
     given = {name: getattr(args, name) for name in names}
     options = {name: value for name, value in given.items() if value is not None}

@@ -34,7 +34,9 @@ class TrajectoryTransformer(nn.Module):
         if sizes.positions == "fourier":
             self.positions.requires_grad_(False)
         self.history = (
-            nn.Linear(spec.condition_size, sizes.width, bias=False) if sizes.history_tokens else None
+            nn.Linear(spec.condition_size, sizes.width, bias=False)
+            if sizes.history_tokens
+            else None
         )
         self.condition = Condition(spec.condition_size, sizes.width, angles=self.noisy_size > 0)
         self.blocks = nn.ModuleList(Block(sizes) for _ in range(sizes.layers))
@@ -57,9 +59,9 @@ class TrajectoryTransformer(nn.Module):
             self.positions.data.copy_(_fourier_positions(*self.positions.shape))
         else:
             nn.init.normal_(self.positions, std=0.02)
-        for layer in (*(block.modulation for block in self.blocks), *self.final.values()):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for name, parameter in self.named_parameters():
+            if ".modulation." in name or name.startswith("final."):
+                nn.init.zeros_(parameter)
         if self.condition.target is not None:
             nn.init.zeros_(self.condition.target.weight)
 

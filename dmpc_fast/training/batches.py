@@ -15,14 +15,15 @@ from dmpc_fast.spec import STAGES
 
 
 class Batch(NamedTuple):
-    """Normalised tensors of one stage. `clean` is None for the objective; see training.losses."""
+    """Normalised tensors of one stage; see training.losses. `clean` and `eps` have no features for
+    the objective, `given` has none for the proposal."""
 
-    clean: Tensor | None
-    given: Tensor | None
+    clean: Tensor
+    given: Tensor
     condition: Tensor
     valid: Tensor
     angle: Tensor
-    eps: Tensor | None
+    eps: Tensor
     rewards: Tensor
     continues: Tensor
     value: Tensor
@@ -38,6 +39,8 @@ class StageBatches:
         stage: which of `STAGES` the batches are for.
         seed: of the whole run. batch_size: over all processes.
         rank, world: which slice of each batch this process gets.
+        return_temperature: None to draw all windows alike, or draw each with a weight of
+            exp(return-to-go / temperature), the returns standardised over the windows.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class StageBatches:
         batch_size: int,
         rank: int = 0,
         world: int = 1,
+        return_temperature: float | None = None,
     ) -> None:
         if len(windows) == 0:
             raise ValueError("the dataset has no window: every episode is empty")
@@ -58,6 +62,9 @@ class StageBatches:
         self._windows, self._normalizer, self._stage = windows, normalizer, stage
         self._key = np.array([seed, STAGES.index(stage)], dtype=np.uint64)
         self._batch_size = batch_size
+        self._cumulative = None
+        if return_temperature is not None:
+            self._cumulative = _cumulative_weights(windows.returns, return_temperature)
         self._slice = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
 
     def at(self, step: int) -> Batch:
@@ -65,7 +72,12 @@ class StageBatches:
         # The counter's high word leaves 2^64 draws to each step.
         counter = np.array([0, 0, 0, step], dtype=np.uint64)
         generator = np.random.Generator(np.random.Philox(key=self._key, counter=counter))
-        indices = generator.integers(len(self._windows), size=self._batch_size)
+        if self._cumulative is None:
+            indices = generator.integers(len(self._windows), size=self._batch_size)
+        else:
+            draws = generator.random(self._batch_size) * self._cumulative[-1]
+            indices = np.searchsorted(self._cumulative, draws, side="right")
+            indices = np.minimum(indices, len(self._windows) - 1)
         # Stratified over the batch: the loss depends on the angle far more than on the window.
         strata = generator.permutation(self._batch_size)
         uniform = (strata + generator.random(self._batch_size)) / self._batch_size
@@ -82,15 +94,14 @@ class StageBatches:
         actions *= window.valid[..., None]
         states *= window.valid[..., None]
         condition = condition_vector(scales, window.states, window.past_actions, window.mask)
+        nothing = actions[..., :0]
         clean, given = {
-            "proposal": (actions, None),
+            "proposal": (actions, nothing),
             "dynamics": (states, actions),
-            "objective": (None, np.concatenate([states, actions], axis=-1)),
+            "objective": (nothing, np.concatenate([states, actions], axis=-1)),
         }[self._stage]
-        eps = None
-        if clean is not None:
-            shape = (self._batch_size, *clean.shape[1:])
-            eps = generator.standard_normal(shape, dtype=np.float32)[self._slice]
+        shape = (self._batch_size, *clean.shape[1:])
+        eps = generator.standard_normal(shape, dtype=np.float32)[self._slice]
         return Batch(
             clean=_tensor(clean),
             given=_tensor(given),
@@ -105,5 +116,13 @@ class StageBatches:
         )
 
 
-def _tensor(array: np.ndarray | None) -> Tensor | None:
-    return None if array is None else torch.from_numpy(np.ascontiguousarray(array, np.float32))
+def _cumulative_weights(returns: np.ndarray, temperature: float) -> np.ndarray:
+    exact = returns.astype(np.float64)
+    spread = exact.std()
+    # Relative to the best, so that no weight overflows.
+    relative = (exact - exact.max()) / (spread if spread > 0 else 1.0)
+    return np.cumsum(np.exp(relative / temperature))
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32))

@@ -130,9 +130,7 @@ class Trainer:
         start = done + (checkpoint.step if checkpoint else 0)
         metrics = None
         if self._processes.first:
-            metrics = Metrics(
-                self.out, self.total_steps, resume_at=start, progress=self._progress
-            )
+            metrics = Metrics(self.out, self.total_steps, resume_at=start, progress=self._progress)
         try:
             for stage in stages:
                 self._train_stage(stage, done, checkpoint, metrics)
@@ -188,6 +186,7 @@ class Trainer:
             batch_size=self.settings.batch_size,
             rank=self._processes.rank,
             world=self._processes.world,
+            return_temperature=self.settings.return_temperature if stage == "proposal" else None,
         )
 
     def _report(
@@ -238,5 +237,3 @@ class Trainer:
             save_model(path, self.spec, {**arrays, **self.normalizer.tensors()})
         self._processes.wait()
         return path
-
-

@@ -16,7 +16,7 @@ from dmpc_fast.models.network import TrajectoryTransformer
 def velocity_loss(
     network: TrajectoryTransformer,
     clean: Tensor,
-    given: Tensor | None,
+    given: Tensor,
     condition: Tensor,
     valid: Tensor,
     angle: Tensor,

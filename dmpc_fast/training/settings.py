@@ -15,11 +15,14 @@ class TrainingSettings:
     """How the stages of a model are trained.
 
     steps: optimiser steps per stage. batch_size: windows per step over all processes.
-    warmup: steps of linear warm-up; cosine decay to 0 follows. ema_decay: of the weights that ship,
-    ramped up at the start. clip_norm: largest gradient norm. precision: of matrix products (autocast
-    in bf16; weights, optimiser and residuals stay float32). compile: torch.compile the loss.
-    validation_fraction: share of episodes held out. checkpoint_every, validate_every: in steps.
-    threads: torch threads, None for torch's own choice.
+    warmup: steps of linear warm-up; cosine decay to 0 follows. ema_decay: of the weights that
+    ship, ramped up at the start. clip_norm: largest gradient norm. precision: of matrix products
+    (autocast in bf16; weights, optimiser and residuals stay float32). compile: torch.compile the
+    loss. validation_fraction: share of episodes held out. checkpoint_every, validate_every: in
+    steps. return_temperature: how strongly the proposal prefers windows of high return, in standard
+    deviations of the return-to-go (weights exp(return / temperature)); None for all data alike.
+    Dynamics and objective always learn from all data. threads: torch threads, None for torch's own
+    choice.
     """
 
     steps: dict[str, int]
@@ -36,6 +39,7 @@ class TrainingSettings:
     checkpoint_every: int = 500
     log_every: int = 50
     seed: int = 0
+    return_temperature: float | None = None
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -47,6 +51,8 @@ class TrainingSettings:
         for name in ("batch_size", "validate_every", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.return_temperature is not None and not self.return_temperature > 0:
+            raise ValueError(f"return_temperature must be positive, got {self.return_temperature}")
         if self.precision not in ("float32", "bf16"):
             raise ValueError(f"precision must be 'float32' or 'bf16', got {self.precision!r}")
         if not 0 < self.validation_fraction < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -73,10 +74,10 @@ class StageTrainer:
         enabled = precision is torch.bfloat16
         with torch.autocast(self._device.type, precision, enabled=enabled):
             for member in network:
-                if batch.clean is not None:
+                if self.stage != "objective":
                     loss = velocity_loss(
-                        member, batch.clean, batch.given, batch.condition, batch.valid,
-                        batch.angle, batch.eps, batch_size,
+                        cast(TrajectoryTransformer, member), batch.clean, batch.given,
+                        batch.condition, batch.valid, batch.angle, batch.eps, batch_size,
                     )  # fmt: skip
                     total = total + loss
                 else:
@@ -134,8 +135,7 @@ class StageTrainer:
     def _to_device(self, batch: Batch) -> Batch:
         if self._device.type == "cpu":
             return batch
-        moved = (None if t is None else t.to(self._device, non_blocking=True) for t in batch)
-        return Batch(*moved)
+        return Batch._make(tensor.to(self._device, non_blocking=True) for tensor in batch)
 
     def state(self) -> dict[str, Tensor]:
         """Tensors from which `load_state` continues bit for bit."""
