@@ -47,18 +47,44 @@ def normals(
     candidates: (N,) candidate indices; steps: F time steps; size: features per step;
     step: 0 for the initial noise, i + 1 for the fresh noise of sampler row i.
     """
-    if not 0 <= robot <= MAX_ROBOT or not 0 <= step <= MAX_STEP:
+    batch = batched_normals(
+        seed=seed,
+        candidates=candidates,
+        plan_index=np.asarray([plan_index]),
+        robots=np.asarray([robot]),
+        stage=stage,
+        step=step,
+        steps=steps,
+        size=size,
+    )
+    return batch[0]
+
+
+def batched_normals(
+    *,
+    seed: int,
+    candidates: np.ndarray,
+    plan_index: np.ndarray,
+    robots: np.ndarray,
+    stage: int,
+    step: int,
+    steps: int,
+    size: int,
+) -> np.ndarray:
+    """`normals` of several robots at once: plan_index, robots (B,) -> float64 (B, N, steps, size)."""
+    in_range = np.all((robots >= 0) & (robots <= MAX_ROBOT)) and 0 <= step <= MAX_STEP
+    if not in_range:
         raise ValueError(
-            f"robot must be at most {MAX_ROBOT} and step at most {MAX_STEP}, got {robot}, {step}"
+            f"robot must be at most {MAX_ROBOT} and step at most {MAX_STEP}, got {robots}, {step}"
         )
-    count = steps * size
-    counter = np.zeros((len(candidates), -(-count // 4), 4), np.uint32)
-    counter[..., 0] = np.arange(counter.shape[1], dtype=np.uint32)
-    counter[..., 1] = np.asarray(candidates, np.uint32)[:, None]
-    counter[..., 2] = np.uint32(plan_index & 0xFFFFFFFF)
-    counter[..., 3] = np.uint32(robot << 16 | stage << 8 | step)
+    count, rows = steps * size, (len(robots), len(candidates))
+    counter = np.zeros((*rows, -(-count // 4), 4), np.uint32)
+    counter[..., 0] = np.arange(counter.shape[2], dtype=np.uint32)
+    counter[..., 1] = np.asarray(candidates, np.uint32)[None, :, None]
+    counter[..., 2] = (np.asarray(plan_index, np.int64) & 0xFFFFFFFF)[:, None, None]
+    counter[..., 3] = (np.asarray(robots, np.int64) << 16 | stage << 8 | step)[:, None, None]
     uniform = ((philox4x32(counter, seed) >> np.uint32(8)) + 0.5) * 2.0**-24
     radius = np.sqrt(-2.0 * np.log(uniform[..., 0::2]))
     phase = 2.0 * np.pi * uniform[..., 1::2]
     pairs = np.stack([radius * np.cos(phase), radius * np.sin(phase)], axis=-1)
-    return pairs.reshape(len(candidates), -1)[:, :count].reshape(len(candidates), steps, size)
+    return pairs.reshape(*rows, -1)[..., :count].reshape(*rows, steps, size)

@@ -1,6 +1,7 @@
 """What every backend takes and gives: one request, one result, four pure functions.
 
-Arrays at this seam are C-contiguous NumPy, float32, environment units. B robots, N candidates, F
+Arrays at this seam are C-contiguous NumPy, float32, environment units (a backend of dtype float64
+gives float64). B robots, N candidates, F
 horizon, S state, A action, H history. A backend keeps no state between calls: the same request gives
 the same result.
 """
@@ -12,8 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
+from dmpc_fast import objectives, philox
 from dmpc_fast.objectives import Term
-from dmpc_fast.spec import SamplerSpec
+from dmpc_fast.spec import ModelSpec, SamplerSpec
 
 
 class BackendUnavailableError(RuntimeError):
@@ -96,3 +98,39 @@ class Backend(Protocol):
     def plan(self, request: PlanRequest) -> PlanResult:
         """sample, predict, score and rank as one."""
         ...
+
+
+def check_request(spec: ModelSpec, request: PlanRequest) -> None:
+    """Raise ValueError unless every array and group of `request` fits a model of `spec`."""
+    count, past = len(request.states), spec.history - 1
+    for name, shape in (
+        ("states", (spec.history, spec.state_size)),
+        ("actions", (past, spec.action_size)),
+        ("mask", (past,)),
+        ("context", (spec.context,)),
+    ):
+        check_array(name, getattr(request, name), (count, *shape))
+    for name in ("robots", "plan_index"):
+        check_array(name, getattr(request, name), (count,), np.int64)
+    if np.any((request.robots < 0) | (request.robots > philox.MAX_ROBOT)):
+        raise ValueError(f"robots must be from 0 to {philox.MAX_ROBOT}, got {request.robots}")
+    if not request.groups or any(group.count < 1 for group in request.groups):
+        raise ValueError(
+            f"groups must hold at least one candidate each, got {[g.count for g in request.groups]}"
+        )
+    for group in request.groups:
+        if group.start is not None:
+            shape = (count, group.count, spec.horizon, spec.action_size)
+            check_array("a group's start", group.start, shape)
+    objectives.validate(request.objective, spec.state_size)
+
+
+def check_array(
+    name: str, array: np.ndarray, shape: tuple[int, ...], dtype: type = np.float32
+) -> None:
+    """Raise ValueError unless `array` has exactly this shape and dtype; floats must be finite."""
+    if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:
+        got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else repr(array)
+        raise ValueError(f"{name} must be an array of {np.dtype(dtype)} {shape}, got {got}")
+    if dtype is np.float32 and not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")

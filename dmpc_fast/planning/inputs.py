@@ -1,0 +1,72 @@
+"""Checks of what a user hands to the planner: nothing that is wrong reaches a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def integer(name: str, value: Any, low: int, high: int) -> int:
+    """`value` as an int from `low` to `high`, or ValueError."""
+    valid = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not valid or not low <= value <= high:
+        raise ValueError(f"{name} must be an integer from {low} to {high}, got {value!r}")
+    return int(value)
+
+
+def vectors(name: str, value: Any, robots: int | None, size: int) -> np.ndarray:
+    """Finite numbers of shape (size,), or (robots, size) where there are several robots.
+
+    Returns a new float32 array (robots or 1, size). Raises ValueError naming what is wrong.
+    """
+    shape = (size,) if robots is None else (robots, size)
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{name} must be numbers of shape {shape}: {error}") from None
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must be numbers of shape {shape}, got dtype {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    with np.errstate(over="ignore"):
+        array = np.array(array, np.float32, order="C")
+    finite = np.isfinite(array)
+    if not finite.all():
+        where = tuple(int(i) for i in np.argwhere(~finite)[0])
+        wrong = np.asarray(value)[where]
+        raise ValueError(f"{name} must be finite in float32, got {wrong} at index {list(where)}")
+    return array.reshape(robots or 1, size)
+
+
+def observations(
+    value: Any, robots: int | None, size: int, keys: Sequence[str] | None
+) -> np.ndarray:
+    """An observation, or one per robot, as float32 (robots or 1, size).
+
+    keys: those of dictionary observations in the model's order (``a.b`` for a nested one), or None.
+    """
+    if isinstance(value, Mapping):
+        if keys is None:
+            raise ValueError(
+                f"observation must be an array of size {size}, got a dictionary with keys "
+                f"{sorted(map(str, value))}"
+            )
+        shape = (-1,) if robots is None else (robots, -1)
+        value = np.concatenate([_part(value, key, shape) for key in keys], axis=-1)
+    return vectors("observation", value, robots, size)
+
+
+def _part(observation: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> np.ndarray:
+    entry: Any = observation
+    for name in key.split("."):
+        if not isinstance(entry, Mapping) or name not in entry:
+            raise ValueError(f"observation lacks the key {key!r}")
+        entry = entry[name]
+    array = np.asarray(entry)
+    if len(shape) > 1 and array.shape[:1] != shape[:1]:
+        raise ValueError(
+            f"observation {key!r} must hold {shape[0]} robots, got shape {array.shape}"
+        )
+    return array.reshape(shape)

@@ -1,0 +1,137 @@
+"""A plan: the candidates, how they rank, and all that is needed to make it again."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dmpc_fast import objectives
+from dmpc_fast.backends.base import CandidateGroup, PlanRequest
+from dmpc_fast.spec import ModelSpec, SamplerSpec
+
+RECORD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a plan comes from: model (sha256 of its file), backend, dtype, whether it is of a
+    planner without `num_robots`, the name of a callable objective, and the requests made, each with
+    the rows of the plan that it filled."""
+
+    model: str
+    backend: str
+    dtype: str
+    single: bool
+    custom_objective: str | None
+    requests: tuple[tuple[np.ndarray, PlanRequest], ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """N candidate trajectories and the chosen one, environment units, float32.
+
+    action (A,): the first action of the best candidate. best: its index. actions (N, F, A) and
+    states (N, F, S): actions[k] leads to states[k]. scores (N,), higher is better. violations (N,),
+    0 where every constraint holds. With `num_robots` every field has that leading dimension.
+    """
+
+    action: np.ndarray
+    best: int | np.ndarray
+    actions: np.ndarray
+    states: np.ndarray
+    scores: np.ndarray
+    violations: np.ndarray
+    origin: Origin = field(repr=False)
+
+    def record(self) -> dict[str, Any]:
+        """JSON-able data from which `Planner.replay` makes this plan again."""
+        origin = self.origin
+        return {
+            "version": RECORD_VERSION,
+            "model": origin.model,
+            "backend": origin.backend,
+            "dtype": origin.dtype,
+            "single": origin.single,
+            "custom_objective": origin.custom_objective,
+            "requests": [
+                {"rows": rows.tolist(), **_request_to_json(request)}
+                for rows, request in origin.requests
+            ],
+        }
+
+
+def requests_of(record: dict[str, Any], spec: ModelSpec) -> list[tuple[np.ndarray, PlanRequest]]:
+    """The requests of a record with their rows; raises ValueError where it is not one."""
+    if not isinstance(record, dict) or record.get("version") != RECORD_VERSION:
+        raise ValueError(f"expected a plan's record of version {RECORD_VERSION}, got {record!r}")
+    try:
+        return [
+            (np.asarray(data["rows"], np.int64), _request_from_json(data, spec))
+            for data in record["requests"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the record is not complete: {error!r}") from None
+
+
+_FLOATS = ("states", "actions", "mask", "context")
+_INTEGERS = ("robots", "plan_index")
+
+
+def _request_to_json(request: PlanRequest) -> dict[str, Any]:
+    arrays = {name: getattr(request, name).tolist() for name in (*_FLOATS, *_INTEGERS)}
+    return {
+        **arrays,
+        "seed": request.seed,
+        "objective": objectives.to_json(request.objective),
+        "groups": [
+            {
+                "count": group.count,
+                "proposal": _sampler_to_json(group.proposal),
+                "dynamics": _sampler_to_json(group.dynamics),
+                "start": None if group.start is None else group.start.tolist(),
+            }
+            for group in request.groups
+        ],
+    }
+
+
+def _request_from_json(data: dict[str, Any], spec: ModelSpec) -> PlanRequest:
+    past, count = spec.history - 1, len(data["states"])
+    shapes = {
+        "states": (spec.history, spec.state_size),
+        "actions": (past, spec.action_size),
+        "mask": (past,),
+        "context": (spec.context,),
+    }
+    floats = {
+        name: np.asarray(data[name], np.float32).reshape(count, *shapes[name]) for name in _FLOATS
+    }
+    groups = tuple(
+        CandidateGroup(
+            group["count"],
+            _sampler_from_json(group["proposal"]),
+            _sampler_from_json(group["dynamics"]),
+            None if group["start"] is None else np.asarray(group["start"], np.float32),
+        )
+        for group in data["groups"]
+    )
+    return PlanRequest(
+        **floats,
+        **{name: np.asarray(data[name], np.int64) for name in _INTEGERS},
+        seed=data["seed"],
+        groups=groups,
+        objective=objectives.from_json(data["objective"]),
+    )
+
+
+def _sampler_to_json(sampler: SamplerSpec | None) -> dict[str, Any] | None:
+    if sampler is None:
+        return None
+    return {**dataclasses.asdict(sampler), "angles": list(sampler.angles)}
+
+
+def _sampler_from_json(data: Any) -> SamplerSpec | None:
+    return None if data is None else SamplerSpec.from_json(data)

@@ -1,0 +1,344 @@
+"""The planner: sample candidates, predict what they lead to, score and rank them, run the best."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dmpc_fast import objectives, philox
+from dmpc_fast.backends import registry
+from dmpc_fast.backends.base import Backend, CandidateGroup, PlanRequest
+from dmpc_fast.model_file import Model, load_model
+from dmpc_fast.objectives import Term
+from dmpc_fast.planning import inputs
+from dmpc_fast.planning.plan import Origin, Plan, requests_of
+from dmpc_fast.planning.ranking import Objective, objective_name, rank
+from dmpc_fast.planning.robots import History, Robots
+from dmpc_fast.planning.warm_start import WarmStart, shifted
+from dmpc_fast.spec import SamplerSpec
+
+DEFAULT_SAMPLES = 64
+MAX_SAMPLES = 1 << 20
+
+
+class Planner:
+    """Sample, score, rank (D-MPC, Zhou et al. 2024) for one robot or B at once.
+
+    Holds all state there is at run time: history, place in the random stream, plan in progress.
+    Made by `load`.
+
+    Attributes:
+        spec: sizes and settings of the model. backend, dtype: what runs it. num_samples: N.
+        action_chunk: actions that are run of one plan. num_robots: B, or None for a single robot.
+        seed: key of the random stream. last_plan: the plan behind the latest action that needed one,
+            its leading dimension being the robots in `last_planned` if there are several.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        backend: Backend,
+        *,
+        dtype: str,
+        num_samples: int | None = None,
+        seed: int = 0,
+        num_robots: int | None = None,
+        action_chunk: int | None = None,
+        proposal_sampler: SamplerSpec | None = None,
+        dynamics_sampler: SamplerSpec | None = None,
+        warm_start: WarmStart | None = None,
+    ) -> None:
+        self.spec, self.backend, self.dtype = model.spec, backend.name, dtype
+        recommended = model.spec.recommended
+        if num_samples is None:
+            num_samples = recommended.get("num_samples", DEFAULT_SAMPLES)
+        if action_chunk is None:
+            action_chunk = recommended.get("action_chunk", 1)
+        self.num_samples = inputs.integer("num_samples", num_samples, 1, MAX_SAMPLES)
+        self.action_chunk = inputs.integer("action_chunk", action_chunk, 1, self.spec.horizon)
+        if num_robots is not None:
+            num_robots = inputs.integer("num_robots", num_robots, 1, philox.MAX_ROBOT + 1)
+        self.num_robots = num_robots
+        self.seed = _seed(seed)
+        self.model_sha256 = model.sha256
+        self.last_plan: Plan | None = None
+        self.last_planned = np.zeros(0, np.int64)
+        self._engine, self._warm_start = backend, warm_start
+        self._cold = CandidateGroup(self.num_samples, proposal_sampler, dynamics_sampler)
+        self._objective: tuple[Term, ...] | Objective | None = None
+        self._robots = Robots(num_robots or 1, self.spec)
+        environment = self.spec.environment
+        self._low = _bounds(environment.action_low, -math.inf)
+        self._high = _bounds(environment.action_high, math.inf)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str] | Model,
+        *,
+        backend: str = "auto",
+        dtype: str = "float32",
+        num_samples: int | None = None,
+        seed: int = 0,
+        num_robots: int | None = None,
+        action_chunk: int | None = None,
+        control_period_s: float | None = None,
+        allow_period_mismatch: bool = False,
+        proposal_sampler: SamplerSpec | None = None,
+        dynamics_sampler: SamplerSpec | None = None,
+        warm_start: WarmStart | None = None,
+        **options: Any,
+    ) -> Planner:
+        """A planner for the model file at `path`, or for a model in memory.
+
+        Args:
+            backend: ``auto``, ``torch`` or ``cpu``. dtype: ``float32``, ``bf16``, ``int8``.
+            num_samples: candidates N; default the file's recommendation or 64.
+            seed: 64-bit key of the random stream: same seed, same plans.
+            num_robots: B to plan for several at once; None for one, without that dimension.
+            action_chunk: actions run per plan; default the file's recommendation or 1.
+            control_period_s: seconds between the caller's actions. A period other than the model's
+                is refused unless `allow_period_mismatch`.
+            proposal_sampler, dynamics_sampler: in place of the file's.
+            warm_start: keep part of the previous plan; None starts every plan from pure noise.
+            options: the backend's own, such as `threads`.
+
+        Raises:
+            ModelFileError: the file is not a valid model.
+            BackendUnavailableError: the backend or dtype cannot be used here.
+            ValueError: an option is out of range, or the control period differs.
+        """
+        model = path if isinstance(path, Model) else load_model(path)
+        period = model.spec.environment.control_period_s
+        given = period if control_period_s is None else control_period_s
+        if not allow_period_mismatch and not math.isclose(given, period, rel_tol=1e-6):
+            raise ValueError(
+                f"control_period_s is {given} but the model was trained for {period} s between "
+                "actions; pass allow_period_mismatch=True to plan all the same"
+            )
+        return cls(
+            model,
+            registry.create(backend, model, dtype=dtype, **options),
+            dtype=dtype, num_samples=num_samples, seed=seed, num_robots=num_robots,
+            action_chunk=action_chunk, proposal_sampler=proposal_sampler,
+            dynamics_sampler=dynamics_sampler, warm_start=warm_start,
+        )  # fmt: skip
+
+    @property
+    def plan_index(self) -> int | np.ndarray:
+        """Plans made since the reset: an int, or (B,)."""
+        index = self._robots.plan_index
+        return int(index[0]) if self.num_robots is None else index.copy()
+
+    def set_objective(self, objective: Sequence[Term] | Objective | None) -> None:
+        """Rank by this from the next plan on.
+
+        None: the learned objective. A list of terms of `dmpc_fast.objectives`. Or a callable
+        (history (H, S+A), states (N, F, S), actions (N, F, A)) -> scores (N,) in environment units,
+        higher is better, called for one robot at a time.
+        """
+        if callable(objective):
+            self._objective = objective
+        else:
+            self._objective = objectives.validate(objective, self.spec.state_size)
+
+    def reset(
+        self,
+        seed: int | None = None,
+        robots: Sequence[int] | np.ndarray | None = None,
+        stream_ids: Sequence[int] | np.ndarray | None = None,
+    ) -> None:
+        """Begin a new episode: clears history and plan, and restarts the plan index.
+
+        Args:
+            seed: a new key of the random stream; all robots share one, so it may change only when
+                all are reset. None keeps it.
+            robots: which of several robots; default all.
+            stream_ids: those robots' numbers in the random stream, 0 to 65535, one for each of
+                `robots`; default their own indices.
+        """
+        count = self.num_robots or 1
+        slots = np.arange(count) if robots is None else _indices("robots", robots, count)
+        streams = slots
+        if stream_ids is not None:
+            streams = _indices("stream_ids", stream_ids, philox.MAX_ROBOT + 1)
+            if streams.shape != slots.shape:
+                raise ValueError(
+                    f"stream_ids must hold one number for each of {len(slots)} robots, got "
+                    f"{len(streams)}"
+                )
+        if seed is not None:
+            seed = _seed(seed)
+            if seed != self.seed and len(np.unique(slots)) < count:
+                raise ValueError(
+                    "seed can change only when all robots are reset; give single robots their own "
+                    "random numbers with stream_ids"
+                )
+            self.seed = seed
+        self._robots.reset(slots, streams)
+
+    def plan(self, obs: Any, context: Any = None) -> Plan:
+        """Plan from here, for all robots, without going on: same state, same plan.
+
+        obs (S,) or (B, S), context (size,) or (B, size); raises ValueError for anything else and for
+        NaN or infinity.
+        """
+        states, contexts = self._observe(obs, context)
+        everyone = np.arange(len(states))
+        return self._plan(everyone, states, contexts, self._robots.history)
+
+    def act(self, obs: Any, previous_action: Any = None, context: Any = None) -> np.ndarray:
+        """The action to run now: float32 (A,) or (B, A), inside the action bounds.
+
+        Plans for those robots whose previous plan has run its `action_chunk` actions. When it raises,
+        nothing has changed.
+
+        Args:
+            obs: the observation (S,) or (B, S).
+            previous_action: what has really run since the last call, if it was not the action that
+                was returned; enters the history of models with H > 1.
+            context: of models that take one, (size,) or (B, size).
+        """
+        states, contexts = self._observe(obs, context)
+        history = self._robots.history
+        if previous_action is not None:
+            history = history.with_last_action(
+                inputs.vectors(
+                    "previous_action", previous_action, self.num_robots, self.spec.action_size
+                )
+            )
+        due = self._robots.due(self.action_chunk)
+        if due.size:
+            plan = self._plan(due, states, contexts, history)
+            self._robots.follow(due, self._chosen(plan))
+            self.last_plan, self.last_planned = plan, due
+        actions = self._robots.step(states, history)
+        return actions[0] if self.num_robots is None else actions
+
+    def replay(self, record: dict[str, Any], objective: Objective | None = None) -> Plan:
+        """Make the plan of `Plan.record()` again; the planner's own state plays no part.
+
+        objective: the callable that ranked it, if one did. Raises ValueError for another model's
+        record.
+        """
+        requests = requests_of(record, self.spec)
+        if record.get("model") != self.model_sha256:
+            raise ValueError(
+                f"the record is of model {record.get('model')}, this planner has "
+                f"{self.model_sha256}"
+            )
+        custom = record.get("custom_objective")
+        if (custom is not None) != (objective is not None):
+            raise ValueError(
+                f"the record was ranked by {custom or 'terms'}: replay needs that very callable"
+                if custom
+                else "the record was ranked by its own terms: replay takes no objective"
+            )
+        return self._answer(requests, objective, single=bool(record.get("single")))
+
+    def _observe(self, obs: Any, context: Any) -> tuple[np.ndarray, np.ndarray]:
+        spec = self.spec
+        states = inputs.observations(
+            obs, self.num_robots, spec.state_size, spec.environment.observation_keys
+        )
+        if context is None and spec.context:
+            raise ValueError(f"this model needs a context of size {spec.context}, got None")
+        if context is None:
+            return states, np.zeros((len(states), 0), np.float32)
+        return states, inputs.vectors("context", context, self.num_robots, spec.context)
+
+    def _plan(
+        self, robots: np.ndarray, states: np.ndarray, contexts: np.ndarray, history: History
+    ) -> Plan:
+        """Plan for the robots of these indices; states and contexts are those of all robots."""
+        own = self._robots
+        warm = np.zeros(len(robots), bool)
+        if self._warm_start is not None:
+            warm = own.planned[robots] & (own.executed[robots] < self.spec.horizon)
+        window = history.window(states)
+        requests = []
+        for rows in (np.flatnonzero(~warm), np.flatnonzero(warm)):
+            if not rows.size:
+                continue
+            chosen = robots[rows]
+            request = PlanRequest(
+                states=window[chosen],
+                actions=history.actions[chosen],
+                mask=history.mask[chosen],
+                context=contexts[chosen],
+                seed=self.seed,
+                robots=own.streams[chosen],
+                plan_index=own.plan_index[chosen],
+                groups=self._groups(chosen, warm=bool(warm[rows[0]])),
+                objective=None if callable(self._objective) else self._objective,
+            )
+            requests.append((rows, request))
+        custom = self._objective if callable(self._objective) else None
+        return self._answer(requests, custom, single=self.num_robots is None)
+
+    def _groups(self, robots: np.ndarray, *, warm: bool) -> tuple[CandidateGroup, ...]:
+        if self._warm_start is None or not warm:
+            return (self._cold,)
+        sampler = self._cold.proposal or self.spec.stages["proposal"].sampler
+        assert sampler is not None  # the spec gives the proposal one
+        previous = shifted(self._robots.plans[robots], self._robots.executed[robots])
+        return self._warm_start.groups(self._cold, sampler, previous)
+
+    def _answer(
+        self,
+        requests: Sequence[tuple[np.ndarray, PlanRequest]],
+        objective: Objective | None,
+        *,
+        single: bool,
+    ) -> Plan:
+        """Run the requests and put their results together in the order of their rows."""
+        results = [rank(self._engine, request, objective) for _, request in requests]
+        order = np.argsort(np.concatenate([rows for rows, _ in requests]))
+        best, actions, states, scores, violations = (
+            np.concatenate([getattr(result, name) for result in results])[order]
+            for name in ("best", "actions", "states", "scores", "violations")
+        )
+        rows = np.arange(len(best))
+        if np.isnan(scores[rows, best]).any() or not np.isfinite(actions[rows, best]).all():
+            raise RuntimeError("the model gave no candidate with finite actions and a score")
+        origin = Origin(
+            self.model_sha256,
+            self.backend,
+            self.dtype,
+            single,
+            None if objective is None else objective_name(objective),
+            tuple(requests),
+        )
+        actions = np.clip(actions.astype(np.float32, copy=False), self._low, self._high)
+        fields = [actions[rows, best, 0], best, actions]
+        fields += [part.astype(np.float32, copy=False) for part in (states, scores, violations)]
+        if single:
+            fields = [part[0] for part in fields]
+            return Plan(fields[0], int(fields[1]), *fields[2:], origin=origin)
+        return Plan(*fields, origin=origin)
+
+    def _chosen(self, plan: Plan) -> np.ndarray:
+        """The best candidates' actions (B, F, A)."""
+        if self.num_robots is None:
+            return plan.actions[None, plan.best]
+        return plan.actions[np.arange(len(plan.actions)), plan.best]
+
+
+def _seed(seed: Any) -> int:
+    return inputs.integer("seed", seed, 0, (1 << 64) - 1)
+
+
+def _indices(name: str, values: Any, end: int) -> np.ndarray:
+    array = np.asarray(values)
+    whole = array.ndim == 1 and (array.dtype.kind in "iu" or array.size == 0)
+    if not whole or np.any((array < 0) | (array >= end)):
+        raise ValueError(f"{name} must be a list of integers from 0 to {end - 1}, got {values!r}")
+    return array.astype(np.int64)
+
+
+def _bounds(bounds: tuple[float | None, ...], absent: float) -> np.ndarray:
+    return np.array([absent if bound is None else bound for bound in bounds], np.float32)

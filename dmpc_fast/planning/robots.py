@@ -1,0 +1,101 @@
+"""What the planner remembers of each robot between actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dmpc_fast.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class History:
+    """The H - 1 steps before now, oldest first; zero and masked before an episode's start.
+
+    states (B, H-1, S), actions (B, H-1, A), mask (B, H-1); float32.
+    """
+
+    states: np.ndarray
+    actions: np.ndarray
+    mask: np.ndarray
+
+    @classmethod
+    def empty(cls, robots: int, spec: ModelSpec) -> History:
+        past = spec.history - 1
+        return cls(
+            np.zeros((robots, past, spec.state_size), np.float32),
+            np.zeros((robots, past, spec.action_size), np.float32),
+            np.zeros((robots, past), np.float32),
+        )
+
+    def with_last_action(self, actions: np.ndarray) -> History:
+        """The history had `actions` (B, A) run last; where it is empty, nothing ran."""
+        replaced = self.actions.copy()
+        if replaced.shape[1]:
+            replaced[:, -1] = np.where(self.mask[:, -1:] > 0, actions, replaced[:, -1])
+        return History(self.states, replaced, self.mask)
+
+    def window(self, states: np.ndarray) -> np.ndarray:
+        """Past and present states (B, H, S) for the present ones (B, S)."""
+        return np.concatenate([self.states, states[:, None]], axis=1)
+
+    def pushed(self, states: np.ndarray, actions: np.ndarray) -> History:
+        """The history one step later: in `states` (B, S), `actions` (B, A) are run."""
+        if not self.mask.shape[1]:
+            return self
+        present = np.ones((len(states), 1), np.float32)
+        return History(
+            np.concatenate([self.states[:, 1:], states[:, None]], axis=1),
+            np.concatenate([self.actions[:, 1:], actions[:, None]], axis=1),
+            np.concatenate([self.mask[:, 1:], present], axis=1),
+        )
+
+    def cleared(self, robots: np.ndarray) -> History:
+        """Without the past of `robots`, which begin an episode."""
+        parts = [part.copy() for part in (self.states, self.actions, self.mask)]
+        for part in parts:
+            part[robots] = 0
+        return History(*parts)
+
+
+class Robots:
+    """History, plan in progress and place in the random stream of B robots.
+
+    plans: chosen actions (B, F, A) of each robot's latest plan. executed: how many of them have run.
+    planned: whether there is such a plan. plan_index: plans made since the reset. streams: the
+    robots' numbers in the random stream.
+    """
+
+    def __init__(self, count: int, spec: ModelSpec) -> None:
+        self.history = History.empty(count, spec)
+        self.plans = np.zeros((count, spec.horizon, spec.action_size), np.float32)
+        self.executed = np.zeros(count, np.int64)
+        self.planned = np.zeros(count, bool)
+        self.plan_index = np.zeros(count, np.int64)
+        self.streams = np.arange(count, dtype=np.int64)
+
+    def due(self, action_chunk: int) -> np.ndarray:
+        """Indices of the robots that need a plan before they can act."""
+        return np.flatnonzero(~self.planned | (self.executed >= action_chunk))
+
+    def follow(self, robots: np.ndarray, plans: np.ndarray) -> None:
+        """Begin new plans (len(robots), F, A)."""
+        self.plans[robots] = plans
+        self.executed[robots] = 0
+        self.planned[robots] = True
+        self.plan_index[robots] += 1
+
+    def step(self, states: np.ndarray, history: History) -> np.ndarray:
+        """The robots' next actions (B, A), which are taken to run now."""
+        actions = self.plans[np.arange(len(self.plans)), self.executed]
+        self.executed += 1
+        self.history = history.pushed(states, actions)
+        return actions
+
+    def reset(self, robots: np.ndarray, streams: np.ndarray) -> None:
+        self.history = self.history.cleared(robots)
+        self.planned[robots] = False
+        self.executed[robots] = 0
+        self.plan_index[robots] = 0
+        self.streams[robots] = streams
