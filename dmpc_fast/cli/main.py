@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 #: Name of each command and the module that holds it, in the order of the help.
 COMMANDS = {
+    "demo": "dmpc_fast.cli.demo",
     "train": "dmpc_fast.cli.train",
     "finetune": "dmpc_fast.cli.finetune",
     "info": "dmpc_fast.cli.info",

@@ -1,0 +1,113 @@
+"""`dmpc-fast demo`: a shipped model drives a MuJoCo robot at its control rate, offline."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dmpc_fast.evaluation.drive import Drive
+
+ENVIRONMENTS = ("hopper", "walker2d", "halfcheetah")
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "demo", help="let a shipped model drive a robot in MuJoCo, in real time where it can"
+    )
+    parser.add_argument("--env", choices=ENVIRONMENTS, default=ENVIRONMENTS[0])
+    parser.add_argument("--model", help="a model of your own, which names its environment")
+    parser.add_argument("--episodes", type=int, default=1)
+    parser.add_argument("--steps", type=int, help="end each episode after this many steps")
+    parser.add_argument("--seed", type=int, help="of the first episode; the default is 10000")
+    parser.add_argument("--backend", default="auto", help="auto, cpu or torch")
+    parser.add_argument("--num-samples", type=int, help="candidates; the default is the model's own")
+    parser.add_argument("--unpaced", action="store_true", help="run on at once after an early plan")
+    parser.add_argument("--video", type=Path, metavar="OUT.mp4", help="write a video")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    from dmpc_fast.assets import resolve
+    from dmpc_fast.evaluation.drive import drive
+    from dmpc_fast.evaluation.environments import check_environment, make_environment
+    from dmpc_fast.evaluation.evaluate import FIRST_EVALUATION_SEED
+    from dmpc_fast.planning.planner import Planner
+
+    if args.episodes < 1:
+        raise ValueError(f"--episodes must be at least 1, got {args.episodes}")
+    path = resolve(args.model or args.env)
+    planner = Planner.load(path, backend=args.backend, num_samples=args.num_samples)
+    name = planner.spec.environment.id
+    if name is None:
+        raise ValueError(f"{path} names no environment to drive")
+    environment = make_environment(name, render_mode="rgb_array" if args.video else None)
+    first = FIRST_EVALUATION_SEED if args.seed is None else args.seed
+    drives = []
+    try:
+        check_environment(environment, planner.spec)
+        print("\n".join(introduction(planner, path)), flush=True)
+        for episode in range(args.episodes):
+            drives.append(
+                drive(
+                    environment,
+                    planner,
+                    seed=first + episode,
+                    max_steps=args.steps,
+                    paced=not args.unpaced,
+                )
+            )
+            print(episode_line(first + episode, drives[-1], name), flush=True)
+    finally:
+        environment.close()
+    print("\n".join(summary(drives, paced=not args.unpaced)))
+    return 0
+
+
+def introduction(planner: Any, path: Path) -> Iterator[str]:
+    """What is about to drive what."""
+    spec = planner.spec
+    period = spec.environment.control_period_s
+    yield f"{spec.environment.id} every {period * 1e3:g} ms, driven by {path.name}"
+    yield (
+        f"backend {planner.backend} ({planner.dtype}): {planner.num_samples} candidates of "
+        f"{spec.horizon} steps, {planner.action_chunk} of the best one run before the next plan"
+    )
+
+
+def episode_line(seed: int, drive: Drive, environment_id: str) -> str:
+    """Return, normalised score where the task has one, and how the episode ended."""
+    from dmpc_fast.evaluation.scores import normalized_score, score_range
+
+    references = score_range(environment_id)
+    score = ""
+    if references is not None:
+        value = float(normalized_score(drive.episode_return, references))
+        score = f", normalised score {value:.1f}"
+    end = "fell" if drive.terminated else "ended"
+    return (
+        f"seed {seed}: return {drive.episode_return:.1f}{score}, "
+        f"{end} after {drive.length} steps ({drive.length * drive.period_s:.1f} s)"
+    )
+
+
+def summary(drives: Sequence[Drive], *, paced: bool) -> Iterator[str]:
+    """Latency, deadlines and slow-down over all episodes."""
+    import numpy as np
+
+    plans = 1e3 * np.concatenate([drive.plan_s for drive in drives])
+    p50, p99 = np.quantile(plans, [0.5, 0.99])
+    steps = sum(drive.length for drive in drives)
+    missed = sum(drive.missed for drive in drives)
+    period = drives[0].period_s
+    slow_down = sum(drive.wall_s for drive in drives) / (steps * period)
+    yield f"plan latency: p50 {p50:.2f} ms, p99 {p99:.2f} ms over {len(plans)} plans"
+    yield f"missed deadlines: {missed} of {steps} ({100 * missed / steps:.1f} %)"
+    if slow_down > 1.01:
+        yield f"slow-down: {slow_down:.2f}; the physics waited for the plans"
+    elif paced:
+        yield f"slow-down: {slow_down:.2f} (real time)"
+    else:
+        yield f"slow-down: {slow_down:.2f} ({1 / slow_down:.1f} x faster than real time)"
