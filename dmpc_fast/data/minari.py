@@ -1,4 +1,4 @@
-"""Minari datasets in: the only file of the package that reads or writes them."""
+"""Minari datasets as episodes; `dmpc_fast.data.minari_writer` is the other direction."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ from dmpc_fast.spec import EnvironmentSpec
 
 #: Episodes asked of Minari at once: it opens a file per call, and Arrow keeps a call's in memory.
 EPISODES_PER_READ = 32
+#: Our own key in a dataset's metadata: seconds between actions.
+CONTROL_PERIOD_KEY = "control_period_s"
 
 
 @dataclass(frozen=True)
@@ -153,11 +155,15 @@ def _load(dataset_id: str) -> minari.MinariDataset:
 def _local_ids() -> list[str]:
     root = get_dataset_path()
     found = root.glob("**/data/metadata.json")
-    return sorted(path.parent.parent.relative_to(root).as_posix() for path in found)
+    names = (path.parent.parent.relative_to(root).as_posix() for path in found)
+    return sorted(name for name in names if not any(part[0] == "." for part in name.split("/")))
 
 
 def _control_period(dataset: minari.MinariDataset) -> float:
-    """Seconds between actions, from the environment that recorded the dataset."""
+    """Seconds between actions: as `minari_writer` noted them, or as the environment says."""
+    noted = dataset.storage.metadata.get(CONTROL_PERIOD_KEY)
+    if isinstance(noted, (int, float)) and 0 < noted < math.inf:
+        return float(noted)
     remedy = "give control_period_s (--control-period on the command line)"
     try:
         with warnings.catch_warnings():

@@ -73,6 +73,23 @@ def flatten_observations(
     return np.concatenate(parts, axis=-1)
 
 
+def float32_space(space: spaces.Space) -> spaces.Space:
+    """The space of the same observations or actions held in float32."""
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: float32_space(value) for key, value in space.spaces.items()})
+    assert isinstance(space, spaces.Box)
+    low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+    return spaces.Box(low, high, dtype=np.float32)
+
+
+def stack_observations(observations: Sequence[Any]) -> Any:
+    """Single observations, arrays or nested dictionaries of arrays, stacked along a new first axis."""
+    first = observations[0]
+    if isinstance(first, Mapping):
+        return {key: stack_observations([each[key] for each in observations]) for key in first}
+    return np.stack(observations)
+
+
 def _vector(values: Any, shape: tuple[int, ...]) -> np.ndarray:
     # A value beyond float32 becomes infinite here and is refused, by name, where data are checked.
     with np.errstate(over="ignore"):

@@ -45,12 +45,12 @@ def make_environment(
 
 
 def check_environment(
-    environment: gymnasium.Env, spec: ModelSpec, *, any_control_period: bool = False
+    environment: gymnasium.Env, spec: ModelSpec, *, allow_period_mismatch: bool = False
 ) -> None:
     """Raise ValueError unless `environment` is one that the model can drive.
 
     Sizes of observations and actions must be the model's, and so must the control period, unless
-    `any_control_period` is set or the environment does not say.
+    `allow_period_mismatch` is set or the environment does not say.
     """
     name = environment.spec.id if environment.spec is not None else str(environment)
     owner = f"environment {name!r}"
@@ -72,12 +72,12 @@ def check_environment(
         )
     period = getattr(environment.unwrapped, "dt", None)
     expected = spec.environment.control_period_s
-    if any_control_period or period is None:
+    if allow_period_mismatch or period is None:
         return
     if not math.isclose(float(period), expected, rel_tol=PERIOD_TOLERANCE):
         raise ValueError(
             f"{owner} has a control period of {float(period):g} s, but the model was made for "
-            f"{expected:g} s; override with any_control_period (--any-control-period)"
+            f"{expected:g} s; override with allow_period_mismatch (--allow-period-mismatch)"
         )
 
 

@@ -279,9 +279,7 @@ def test_a_number_beyond_float32_is_refused(make_dataset: Any) -> None:
 
 def test_a_flag_before_the_last_step_is_refused(make_dataset: Any) -> None:
     flags = np.array([False, True, False])
-    buffer = episode(
-        np.zeros((4, 3), np.float32), np.zeros((3, 2), np.float32), terminations=flags
-    )
+    buffer = episode(np.zeros((4, 3), np.float32), np.zeros((3, 2), np.float32), terminations=flags)
     with pytest.raises(DatasetError, match=r"episode 0, step 1: flagged .* but 3 steps are stored"):
         load(make_dataset([buffer], box(3), box(2)))
 

@@ -78,7 +78,7 @@ def test_what_does_not_fit_is_refused(environment: Any, spec: ModelSpec, message
 
 def test_a_control_period_can_be_overridden() -> None:
     spec = dataclasses.replace(model_spec(11, 3, 0.05))
-    check_environment(make_environment("Hopper-v5"), spec, any_control_period=True)
+    check_environment(make_environment("Hopper-v5"), spec, allow_period_mismatch=True)
     slower = make_environment("Hopper-v5", modify=["option.timestep=0.004"])
     with pytest.raises(ValueError, match="control period of 0.016 s"):
         check_environment(slower, model_spec(11, 3, 0.008))

@@ -22,7 +22,9 @@ def changed(env_id: str, *changes: str) -> tuple[Any, Any]:
 
 def differing_fields(first: mujoco.MjModel, second: mujoco.MjModel) -> set[str]:
     names = [name for name in dir(first) if isinstance(getattr(first, name), np.ndarray)]
-    return {name for name in names if not np.array_equal(getattr(first, name), getattr(second, name))}
+    return {
+        name for name in names if not np.array_equal(getattr(first, name), getattr(second, name))
+    }
 
 
 def test_an_actuator_goes_by_the_joint_that_it_drives() -> None:

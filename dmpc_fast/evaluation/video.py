@@ -1,0 +1,89 @@
+"""Pictures of an episode as a film."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+FORMATS = (".mp4", ".gif")
+#: A film's pictures per second at most: more than the eye sees, and more than GIF players obey.
+MAX_FPS = 50.0
+
+
+def choose_renderer() -> None:
+    """Let MuJoCo draw without a screen: EGL where it works, else OSMesa, unless MUJOCO_GL says.
+
+    Call it before anything is rendered. Raises OSError where there is no way to draw.
+    """
+    if os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY") or sys.platform != "linux":
+        return
+    problems = []
+    for name in ("egl", "osmesa"):
+        problem = _try_renderer(name)
+        if problem is None:
+            os.environ["MUJOCO_GL"] = name
+            return
+        problems.append(f"{name}: {problem}")
+    raise OSError(
+        f"cannot draw without a screen ({'; '.join(problems)}): install libegl1 or libosmesa6, or set "
+        "MUJOCO_GL"
+    )
+
+
+def write_video(path: Path, frames: Sequence[np.ndarray], period_s: float) -> None:
+    """Write RGB pictures (height, width, 3) uint8, `period_s` seconds apart, in real time.
+
+    path: ends in .mp4 or .gif. Pictures are dropped where the film would be faster than `MAX_FPS`.
+    The file appears when it is whole. Raises ValueError for another ending and for no pictures.
+    """
+    import imageio.v2 as imageio
+
+    if path.suffix not in FORMATS:
+        raise ValueError(f"a video's name must end in {' or '.join(FORMATS)}, got {path}")
+    if not frames:
+        raise ValueError("there are no pictures to film: the episode was run without film=True")
+    if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise ModuleNotFoundError("writing .mp4 needs imageio-ffmpeg", name="imageio")
+    stride = max(1, round(1 / (period_s * MAX_FPS)))
+    fps = 1 / (period_s * stride)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    # GIF counts in milliseconds, MP4 in pictures per second; both loop or end as players like.
+    timing = {"duration": 1e3 / fps, "loop": 0} if path.suffix == ".gif" else {"fps": fps}
+    try:
+        imageio.mimwrite(partial, [_even(frame) for frame in frames[::stride]], **timing)  # type: ignore[arg-type]
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _even(frame: np.ndarray) -> np.ndarray:
+    """Video codecs want even sides."""
+    height, width = frame.shape[:2]
+    return frame[: height // 2 * 2, : width // 2 * 2]
+
+
+def _try_renderer(name: str) -> str | None:
+    """Why MuJoCo cannot draw by `name`, tried in a process of its own since a choice is final."""
+    import subprocess
+
+    code = (
+        "import mujoco; m = mujoco.MjModel.from_xml_string('<mujoco/>'); "
+        "r = mujoco.Renderer(m, 8, 8); r.update_scene(mujoco.MjData(m)); r.render()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "MUJOCO_GL": name},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if result.returncode == 0:
+        return None
+    lines = result.stderr.strip().splitlines()
+    return lines[-1] if lines else f"exit code {result.returncode}"
