@@ -47,7 +47,7 @@ def normals(
     candidates: (N,) candidate indices; steps: F time steps; size: features per step;
     step: 0 for the initial noise, i + 1 for the fresh noise of sampler row i.
     """
-    batch = batched_normals(
+    batch: np.ndarray = batched_normals(
         seed=seed,
         candidates=candidates,
         plan_index=np.asarray([plan_index]),

@@ -120,8 +120,8 @@ def check_request(spec: ModelSpec, request: PlanRequest) -> None:
         )
     for group in request.groups:
         if group.start is not None:
-            shape = (count, group.count, spec.horizon, spec.action_size)
-            check_array("a group's start", group.start, shape)
+            trajectories = (count, group.count, spec.horizon, spec.action_size)
+            check_array("a group's start", group.start, trajectories)
     objectives.validate(request.objective, spec.state_size)
 
 

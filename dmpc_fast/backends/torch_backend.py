@@ -118,7 +118,7 @@ class TorchBackend:
                 self._denoise("proposal", request, first, group, sampler, shape, condition, start)
             )
         actions = self._action.denormalize(torch.cat(parts, dim=1))
-        return torch.clamp(actions, self._low, self._high)
+        return actions.clamp(self._low, self._high)
 
     def _predict(self, request: PlanRequest, actions: Tensor) -> Tensor:
         condition, parts = self._condition(request), []

@@ -106,7 +106,7 @@ def _request_from_json(data: dict[str, Any], spec: ModelSpec) -> PlanRequest:
         "mask": (past,),
         "context": (spec.context,),
     }
-    floats = {
+    arrays: dict[str, Any] = {
         name: np.asarray(data[name], np.float32).reshape(count, *shapes[name]) for name in _FLOATS
     }
     groups = tuple(
@@ -118,9 +118,9 @@ def _request_from_json(data: dict[str, Any], spec: ModelSpec) -> PlanRequest:
         )
         for group in data["groups"]
     )
+    arrays.update((name, np.asarray(data[name], np.int64)) for name in _INTEGERS)
     return PlanRequest(
-        **floats,
-        **{name: np.asarray(data[name], np.int64) for name in _INTEGERS},
+        **arrays,
         seed=data["seed"],
         groups=groups,
         objective=objectives.from_json(data["objective"]),

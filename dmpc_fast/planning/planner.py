@@ -314,18 +314,21 @@ class Planner:
             tuple(requests),
         )
         actions = np.clip(actions.astype(np.float32, copy=False), self._low, self._high)
-        fields = [actions[rows, best, 0], best, actions]
-        fields += [part.astype(np.float32, copy=False) for part in (states, scores, violations)]
+        states, scores, violations = (
+            part.astype(np.float32, copy=False) for part in (states, scores, violations)
+        )
+        first = actions[rows, best, 0]
         if single:
-            fields = [part[0] for part in fields]
-            return Plan(fields[0], int(fields[1]), *fields[2:], origin=origin)
-        return Plan(*fields, origin=origin)
+            return Plan(
+                first[0], int(best[0]), actions[0], states[0], scores[0], violations[0], origin
+            )
+        return Plan(first, best, actions, states, scores, violations, origin)
 
     def _chosen(self, plan: Plan) -> np.ndarray:
         """The best candidates' actions (B, F, A)."""
-        if self.num_robots is None:
-            return plan.actions[None, plan.best]
-        return plan.actions[np.arange(len(plan.actions)), plan.best]
+        single = self.num_robots is None
+        actions: np.ndarray = plan.actions[None] if single else plan.actions
+        return actions[np.arange(len(actions)), plan.best]
 
 
 def _seed(seed: Any) -> int:
