@@ -35,8 +35,9 @@ from dmpc_fast.spec import EnvironmentSpec
 
 #: Episodes asked of Minari at once: it opens a file per call, and Arrow keeps a call's in memory.
 EPISODES_PER_READ = 32
-#: Our own key in a dataset's metadata: seconds between actions.
+#: Our own keys in a dataset's metadata: seconds between actions, and the environment's id.
 CONTROL_PERIOD_KEY = "control_period_s"
+ENVIRONMENT_KEY = "environment_id"
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,9 @@ def _open(dataset_id: str, control_period_s: float | None) -> _Source:
     low, high = action_bounds(dataset.action_space, owner)
     if control_period_s is None:
         control_period_s = _control_period(dataset)
-    spec = dataset.env_spec
+    noted = dataset.storage.metadata.get(ENVIRONMENT_KEY)
     environment = EnvironmentSpec(
-        id=None if spec is None else spec.id,
+        id=noted if dataset.env_spec is None else dataset.env_spec.id,
         observation_keys=keys,
         action_low=low,
         action_high=high,

@@ -13,6 +13,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from minari import __version__ as minari_version
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_dataset import parse_dataset_id
@@ -71,9 +72,7 @@ class DatasetWriter:
                     self._partial / "data",
                     observation_space=float32_space(environment.observation_space),
                     action_space=float32_space(environment.action_space),
-                    env_spec=None
-                    if environment.spec is None
-                    else gymnasium.spec(environment.spec.id),
+                    env_spec=_recoverable_spec(environment),
                     data_format=data_format,
                 )
         except BaseException:
@@ -150,6 +149,18 @@ class DatasetWriter:
         for folder in self._made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def _recoverable_spec(environment: gymnasium.Env) -> EnvSpec | None:
+    """What Minari recovers the environment by; None where it is registered with a Python object."""
+    if environment.spec is None:
+        return None
+    spec = gymnasium.spec(environment.spec.id)
+    try:
+        spec.to_json()
+    except (TypeError, ValueError):
+        return None
+    return spec
 
 
 def _float32(observations: Any) -> Any:

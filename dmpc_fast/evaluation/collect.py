@@ -11,11 +11,11 @@ import gymnasium
 import numpy as np
 from tqdm import tqdm
 
-from dmpc_fast.data.minari import CONTROL_PERIOD_KEY
+from dmpc_fast.data.minari import CONTROL_PERIOD_KEY, ENVIRONMENT_KEY
 from dmpc_fast.data.minari_writer import DatasetWriter
 from dmpc_fast.data.spaces import observation_layout, stack_observations
 from dmpc_fast.evaluation.environments import check_environment, make_environment
-from dmpc_fast.evaluation.evaluate import DEFAULT_BATCH, software_versions
+from dmpc_fast.evaluation.evaluate import slots_each, software_versions
 from dmpc_fast.evaluation.policies import Objective, PlannerSettings, PlanTimes
 from dmpc_fast.evaluation.rollouts import Rollout
 from dmpc_fast.evaluation.scores import score_range
@@ -66,6 +66,7 @@ def collect(
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
+    slots = slots_each(batch, workers)
     environment = make_environment(env_id, modify=modify)
     try:
         planner = None
@@ -97,7 +98,6 @@ def collect(
         )
     finally:
         environment.close()
-    slots = batch or DEFAULT_BATCH
     task = RolloutTask(env_id, tuple(modify), planner, keys, seed, slots, max_steps, record=True)
     returns = []
     with writer, tqdm(total=steps, unit="step", disable=None if progress else True) as bar:
@@ -146,6 +146,7 @@ def _metadata(
         "description": f"{env_id}{changes}: {author}; episode i was reset with seed {seed} + i. "
         f"Observations, actions and rewards are float32. {versions}.",
         "robot_changes": list(modify),
+        ENVIRONMENT_KEY: environment.spec.id if environment.spec is not None else env_id,
         "model_sha256": sha256,
     }
     period = getattr(environment.unwrapped, "dt", None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -96,10 +95,15 @@ def step_limit(environment: gymnasium.Env, max_steps: int | None) -> int:
     return min(limits)
 
 
-def environment_action(environment: gymnasium.Env, action: np.ndarray) -> Any:
-    """A flat action (A,) in the shape and type of the environment's action space."""
+def environment_action(environment: gymnasium.Env, action: np.ndarray) -> np.ndarray:
+    """A flat action (A,) as the environment's action space has it: shape, type and bounds.
+
+    A model clips to its own bounds, which are those of its data and may be absent.
+    """
     space = environment.action_space
-    return np.asarray(action, space.dtype).reshape(space.shape)
+    assert isinstance(space, gymnasium.spaces.Box)
+    values = np.asarray(action, space.dtype).reshape(space.shape)
+    return np.clip(values, space.low, space.high)
 
 
 def _describe(keys: Sequence[str] | None) -> str:

@@ -122,6 +122,7 @@ def evaluate(
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
+    slots = slots_each(batch, workers)
     loaded = load_model(model)
     keys = loaded.spec.environment.observation_keys
     environment = make_environment(env_id, modify=modify)
@@ -130,7 +131,7 @@ def evaluate(
     finally:
         environment.close()
     workers = min(workers, episodes)
-    slots = min(batch or DEFAULT_BATCH, math.ceil(episodes / max(workers, 1)))
+    slots = min(slots, math.ceil(episodes / workers))
     planner = PlannerSettings(
         model=Path(model),
         backend=backend,
@@ -169,6 +170,14 @@ def evaluate(
         "planner_options": {name: repr(value) for name, value in planner.options.items()},
     }
     return _result(sorted(found, key=lambda r: r.number), times, settings)
+
+
+def slots_each(batch: int | None, workers: int) -> int:
+    """Episodes at once in each of `workers` processes: `batch`, or the default where it is None."""
+    slots = DEFAULT_BATCH if batch is None else batch
+    if slots < 1 or workers < 1:
+        raise ValueError(f"workers and batch must be at least 1, got {workers} and {slots}")
+    return slots
 
 
 def software_versions() -> dict[str, str]:

@@ -79,7 +79,7 @@ class _Slot:
             raise ValueError(f"episode {self.number}, step {len(self.rewards)}: reward is {reward}")
         self.rewards.append(float(reward))
         if self.record:
-            self.actions.append(np.array(action, np.float32))
+            self.actions.append(np.array(command, np.float32).reshape(-1))
             self.observations.append(_copied(self.observation))
         if not (terminated or truncated or len(self.rewards) >= self.limit):
             return None

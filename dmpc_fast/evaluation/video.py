@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ def write_video(path: Path, frames: Sequence[np.ndarray], period_s: float) -> No
         raise ValueError("there are no pictures to film: the episode was run without film=True")
     if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
         raise ModuleNotFoundError("writing .mp4 needs imageio-ffmpeg", name="imageio")
-    stride = max(1, round(1 / (period_s * MAX_FPS)))
+    stride = max(1, math.ceil(1 / (period_s * MAX_FPS) - 1e-6))
     fps = 1 / (period_s * stride)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     # GIF counts in milliseconds, MP4 in pictures per second; both loop or end as players like.

@@ -51,8 +51,6 @@ def rollouts(
     workers: processes; 1 runs in this one. times: gets what the planners' plans took. Raises ChildProcessError where a worker dies, naming it,
     and ValueError as the worker raised it.
     """
-    if workers < 1 or task.slots < 1:
-        raise ValueError(f"workers and slots must be at least 1, got {workers} and {task.slots}")
     if workers > 1:
         yield from _in_processes(task, workers, limit, times)
         return

@@ -95,9 +95,7 @@ def test_an_id_that_is_taken_is_kept_unless_overwritten() -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_an_interrupted_dataset_leaves_nothing(
-    tmp_path: Path, error: type[BaseException]
-) -> None:
+def test_an_interrupted_dataset_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     root = tmp_path / "minari"
 
     def interrupted(**options: Any) -> None:
@@ -130,7 +128,9 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     )
     here = str(Path(__file__).parent)
     path = os.pathsep.join([here, os.getcwd(), os.environ.get("PYTHONPATH", "")])
-    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=False)
+    subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=False
+    )
     folder = tmp_path / "minari" / "my" / "robot"
     (leftover,) = folder.iterdir()
     assert leftover.name.startswith(".play-v0.partial-")

@@ -102,11 +102,11 @@ def test_the_lower_step_limit_holds() -> None:
             step_limit(_Reacher(), wrong)
 
 
-def test_an_action_takes_the_shape_of_its_space() -> None:
+def test_an_action_takes_the_form_of_its_space() -> None:
     environment = _Reacher()
-    environment.action_space = spaces.Box(-1, 1, (2, 2), np.float64)
-    action = environment_action(environment, np.arange(4, dtype=np.float32))
-    assert action.dtype == np.float64 and action.tolist() == [[0, 1], [2, 3]]
+    environment.action_space = spaces.Box(-1, 2, (2, 2), np.float64)
+    action = environment_action(environment, np.array([-3, 0, 1, 5], np.float32))
+    assert action.dtype == np.float64 and action.tolist() == [[-1, 0], [1, 2]]
 
 
 def test_scores_are_those_of_d4rl() -> None:
