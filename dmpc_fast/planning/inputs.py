@@ -40,22 +40,20 @@ def vectors(name: str, value: Any, robots: int | None, size: int) -> np.ndarray:
     return array.reshape(robots or 1, size)
 
 
-def observations(
-    value: Any, robots: int | None, size: int, keys: Sequence[str] | None
+def flattened(
+    observation: Mapping[str, Any], robots: int | None, keys: Sequence[str] | None
 ) -> np.ndarray:
-    """An observation, or one per robot, as float32 (robots or 1, size).
+    """A dictionary observation, or one of `robots` robots, as vectors: the parts one after another.
 
-    keys: those of dictionary observations in the model's order (``a.b`` for a nested one), or None.
+    keys: those of the model, in order (``a.b`` for a nested one); None if it takes plain arrays.
     """
-    if isinstance(value, Mapping):
-        if keys is None:
-            raise ValueError(
-                f"observation must be an array of size {size}, got a dictionary with keys "
-                f"{sorted(map(str, value))}"
-            )
-        shape = (-1,) if robots is None else (robots, -1)
-        value = np.concatenate([_part(value, key, shape) for key in keys], axis=-1)
-    return vectors("observation", value, robots, size)
+    if keys is None:
+        raise ValueError(
+            "observation must be an array, got a dictionary with keys "
+            f"{sorted(map(str, observation))}"
+        )
+    shape = (-1,) if robots is None else (robots, -1)
+    return np.concatenate([_part(observation, key, shape) for key in keys], axis=-1)
 
 
 def _part(observation: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> np.ndarray:

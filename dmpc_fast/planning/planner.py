@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -161,9 +161,7 @@ class Planner:
             stream_ids: those robots' numbers in the random stream, 0 to 65535, one for each of
                 `robots`; default their own indices.
         """
-        count = self.num_robots or 1
-        slots = np.arange(count) if robots is None else _indices("robots", robots, count)
-        streams = slots
+        slots = streams = self._slots(robots)
         if stream_ids is not None:
             streams = _indices("stream_ids", stream_ids, philox.MAX_ROBOT + 1)
             if streams.shape != slots.shape:
@@ -173,7 +171,7 @@ class Planner:
                 )
         if seed is not None:
             seed = _seed(seed)
-            if seed != self.seed and len(np.unique(slots)) < count:
+            if seed != self.seed and len(slots) < (self.num_robots or 1):
                 raise ValueError(
                     "seed can change only when all robots are reset; give single robots their own "
                     "random numbers with stream_ids"
@@ -181,17 +179,25 @@ class Planner:
             self.seed = seed
         self._robots.reset(slots, streams)
 
-    def plan(self, obs: Any, context: Any = None) -> Plan:
-        """Plan from here, for all robots, without going on: same state, same plan.
+    def plan(
+        self, obs: Any, context: Any = None, robots: Sequence[int] | np.ndarray | None = None
+    ) -> Plan:
+        """Plan from here without going on: same state, same plan.
 
-        obs (S,) or (B, S), context (size,) or (B, size); raises ValueError for anything else and for
-        NaN or infinity.
+        obs (S,) or (B, S), context (size,) or (B, size), robots as for `act`; raises ValueError for
+        anything else and for NaN or infinity.
         """
-        states, contexts = self._observe(obs, context)
-        everyone = np.arange(len(states))
-        return self._plan(everyone, states, contexts, self._robots.history)
+        slots = self._slots(robots)
+        states, contexts = self._observe(obs, context, len(slots))
+        return self._plan(slots, states, contexts, self._robots.history.rows(slots))
 
-    def act(self, obs: Any, previous_action: Any = None, context: Any = None) -> np.ndarray:
+    def act(
+        self,
+        obs: Any,
+        previous_action: Any = None,
+        context: Any = None,
+        robots: Sequence[int] | np.ndarray | None = None,
+    ) -> np.ndarray:
         """The action to run now: float32 (A,) or (B, A), inside the action bounds.
 
         Plans for those robots whose previous plan has run its `action_chunk` actions. When it raises,
@@ -202,21 +208,23 @@ class Planner:
             previous_action: what has really run since the last call, if it was not the action that
                 was returned; enters the history of models with H > 1.
             context: of models that take one, (size,) or (B, size).
+            robots: which of several robots act, each once; B is then their number, and the others
+                stay as they are. Default all.
         """
-        states, contexts = self._observe(obs, context)
-        history = self._robots.history
+        slots = self._slots(robots)
+        states, contexts = self._observe(obs, context, len(slots))
+        history = self._robots.history.rows(slots)
         if previous_action is not None:
-            history = history.with_last_action(
-                inputs.vectors(
-                    "previous_action", previous_action, self.num_robots, self.spec.action_size
-                )
+            ran = self._vectors(
+                "previous_action", previous_action, len(slots), self.spec.action_size
             )
-        due = self._robots.due(self.action_chunk)
+            history = history.with_last_action(ran)
+        due = self._robots.due(slots, self.action_chunk)
         if due.size:
-            plan = self._plan(due, states, contexts, history)
-            self._robots.follow(due, self._chosen(plan))
-            self.last_plan, self.last_planned = plan, due
-        actions = self._robots.step(states, history)
+            plan = self._plan(slots[due], states[due], contexts[due], history.rows(due))
+            self._robots.follow(slots[due], self._chosen(plan))
+            self.last_plan, self.last_planned = plan, slots[due]
+        actions = self._robots.step(slots, states, history)
         return actions[0] if self.num_robots is None else actions
 
     def replay(self, record: dict[str, Any], objective: Objective | None = None) -> Plan:
@@ -240,21 +248,35 @@ class Planner:
             )
         return self._answer(requests, objective, single=bool(record.get("single")))
 
-    def _observe(self, obs: Any, context: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _slots(self, robots: Sequence[int] | np.ndarray | None) -> np.ndarray:
+        count = self.num_robots or 1
+        if robots is None:
+            return np.arange(count)
+        slots = _indices("robots", robots, count)
+        if len(np.unique(slots)) < len(slots) or not slots.size:
+            raise ValueError(f"robots must name at least one robot, each once, got {robots!r}")
+        return slots
+
+    def _vectors(self, name: str, value: Any, count: int, size: int) -> np.ndarray:
+        return inputs.vectors(name, value, None if self.num_robots is None else count, size)
+
+    def _observe(self, obs: Any, context: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """States (count, S) and contexts (count, size) of so many robots."""
         spec = self.spec
-        states = inputs.observations(
-            obs, self.num_robots, spec.state_size, spec.environment.observation_keys
-        )
+        keys = spec.environment.observation_keys
+        if isinstance(obs, Mapping):
+            obs = inputs.flattened(obs, None if self.num_robots is None else count, keys)
+        states = self._vectors("observation", obs, count, spec.state_size)
         if context is None and spec.context:
             raise ValueError(f"this model needs a context of size {spec.context}, got None")
         if context is None:
             return states, np.zeros((len(states), 0), np.float32)
-        return states, inputs.vectors("context", context, self.num_robots, spec.context)
+        return states, self._vectors("context", context, count, spec.context)
 
     def _plan(
         self, robots: np.ndarray, states: np.ndarray, contexts: np.ndarray, history: History
     ) -> Plan:
-        """Plan for the robots of these indices; states and contexts are those of all robots."""
+        """Plan for the robots in these slots, whose states, contexts and history are given."""
         own = self._robots
         warm = np.zeros(len(robots), bool)
         if self._warm_start is not None:
@@ -266,10 +288,10 @@ class Planner:
                 continue
             chosen = robots[rows]
             request = PlanRequest(
-                states=window[chosen],
-                actions=history.actions[chosen],
-                mask=history.mask[chosen],
-                context=contexts[chosen],
+                states=window[rows],
+                actions=history.actions[rows],
+                mask=history.mask[rows],
+                context=contexts[rows],
                 seed=self.seed,
                 robots=own.streams[chosen],
                 plan_index=own.plan_index[chosen],

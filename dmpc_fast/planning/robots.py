@@ -51,12 +51,15 @@ class History:
             np.concatenate([self.mask[:, 1:], present], axis=1),
         )
 
-    def cleared(self, robots: np.ndarray) -> History:
-        """Without the past of `robots`, which begin an episode."""
-        parts = [part.copy() for part in (self.states, self.actions, self.mask)]
-        for part in parts:
-            part[robots] = 0
-        return History(*parts)
+    def rows(self, robots: np.ndarray) -> History:
+        """A copy of some robots' histories, in that order."""
+        return History(self.states[robots], self.actions[robots], self.mask[robots])
+
+    def replace(self, robots: np.ndarray, rows: History) -> None:
+        """Overwrite those robots' histories with `rows`."""
+        self.states[robots] = rows.states
+        self.actions[robots] = rows.actions
+        self.mask[robots] = rows.mask
 
 
 class Robots:
@@ -68,6 +71,7 @@ class Robots:
     """
 
     def __init__(self, count: int, spec: ModelSpec) -> None:
+        self._spec = spec
         self.history = History.empty(count, spec)
         self.plans = np.zeros((count, spec.horizon, spec.action_size), np.float32)
         self.executed = np.zeros(count, np.int64)
@@ -75,9 +79,9 @@ class Robots:
         self.plan_index = np.zeros(count, np.int64)
         self.streams = np.arange(count, dtype=np.int64)
 
-    def due(self, action_chunk: int) -> np.ndarray:
-        """Indices of the robots that need a plan before they can act."""
-        return np.flatnonzero(~self.planned | (self.executed >= action_chunk))
+    def due(self, robots: np.ndarray, action_chunk: int) -> np.ndarray:
+        """Which of `robots` need a plan before they can act: their places in that array."""
+        return np.flatnonzero(~self.planned[robots] | (self.executed[robots] >= action_chunk))
 
     def follow(self, robots: np.ndarray, plans: np.ndarray) -> None:
         """Begin new plans (len(robots), F, A)."""
@@ -86,15 +90,15 @@ class Robots:
         self.planned[robots] = True
         self.plan_index[robots] += 1
 
-    def step(self, states: np.ndarray, history: History) -> np.ndarray:
-        """The robots' next actions (B, A), which are taken to run now."""
-        actions = self.plans[np.arange(len(self.plans)), self.executed]
-        self.executed += 1
-        self.history = history.pushed(states, actions)
+    def step(self, robots: np.ndarray, states: np.ndarray, history: History) -> np.ndarray:
+        """The next actions of `robots`, which are taken to run now in `states` after `history`."""
+        actions: np.ndarray = self.plans[robots, self.executed[robots]]
+        self.executed[robots] += 1
+        self.history.replace(robots, history.pushed(states, actions))
         return actions
 
     def reset(self, robots: np.ndarray, streams: np.ndarray) -> None:
-        self.history = self.history.cleared(robots)
+        self.history.replace(robots, History.empty(len(robots), self._spec))
         self.planned[robots] = False
         self.executed[robots] = 0
         self.plan_index[robots] = 0
