@@ -25,8 +25,7 @@ from dmpc_fast.statistics import mean_and_error
 
 #: Seeds from here on are for evaluation; training and tuning never see them.
 FIRST_EVALUATION_SEED = 10_000
-#: Episodes that one process runs at once unless told: enough to fill a batch of plans, few enough
-#: that little is planned in vain while the last ones run out.
+#: Episodes that one process runs at once unless told: enough to fill a batch of plans.
 DEFAULT_BATCH = 8
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -154,6 +153,7 @@ def evaluate(
     settings = {
         "model": str(model),
         "model_sha256": loaded.sha256,
+        "datasets": loaded.spec.provenance.get("datasets"),
         "environment": env_id,
         "episodes": episodes,
         "seed": seed,

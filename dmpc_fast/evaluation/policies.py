@@ -66,9 +66,8 @@ class PlanTimes:
 class PlannerPolicy:
     """One planner for all slots; what its plans take goes into `times`."""
 
-    def __init__(self, planner: Any, slots: int, times: PlanTimes) -> None:
-        self.planner, self.slots, self.times = planner, slots, times
-        self._observations: np.ndarray | None = None
+    def __init__(self, planner: Any, times: PlanTimes) -> None:
+        self.planner, self.times = planner, times
         self._cold = True
 
     def start(self, slot: int, episode: int) -> None:
@@ -76,20 +75,16 @@ class PlannerPolicy:
         self.planner.reset(robots=[slot], stream_ids=[episode % (MAX_ROBOT + 1)])
 
     def act(self, slots: np.ndarray, observations: np.ndarray) -> np.ndarray:
-        if self._observations is None:
-            self._observations = np.repeat(observations[:1], self.slots, axis=0)
-        # A slot without an episode sees its last observation, and its action is not used.
-        self._observations[slots] = observations
         before = self.planner.last_plan
         start = time.perf_counter()
-        actions: np.ndarray = self.planner.act(self._observations)
+        actions: np.ndarray = self.planner.act(observations, robots=slots)
         seconds = time.perf_counter() - start
         if self.planner.last_plan is not before:
             if not self._cold:
                 self.times.seconds.append(seconds)
                 self.times.robots.append(len(self.planner.last_planned))
             self._cold = False
-        return actions[slots]
+        return actions
 
 
 class RandomPolicy:

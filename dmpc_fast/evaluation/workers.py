@@ -70,7 +70,7 @@ def _in_this_process(task: RolloutTask, take: Any, times: PlanTimes) -> Iterator
             assert isinstance(space, gymnasium.spaces.Box)
             policy = RandomPolicy(space, task.seed)
         else:
-            policy = PlannerPolicy(task.planner.load(task.slots), task.slots, times)
+            policy = PlannerPolicy(task.planner.load(task.slots), times)
         yield from run_rollouts(
             environments,
             policy,
