@@ -19,6 +19,8 @@ COMMANDS = {
     "demo": "dmpc_fast.cli.demo",
     "train": "dmpc_fast.cli.train",
     "finetune": "dmpc_fast.cli.finetune",
+    "evaluate": "dmpc_fast.cli.evaluate",
+    "collect": "dmpc_fast.cli.collect",
     "info": "dmpc_fast.cli.info",
     "doctor": "dmpc_fast.cli.doctor",
 }
