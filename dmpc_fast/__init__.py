@@ -1,0 +1,64 @@
+"""Diffusion Model Predictive Control: learn from logged data, plan by sampling, drive the robot.
+
+Importing this package costs next to nothing: each public name is imported from its home when it is
+first used, and what an installation lacks (torch, MuJoCo) is missed only then.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dmpc_fast import objectives
+    from dmpc_fast.backends.base import BackendUnavailableError
+    from dmpc_fast.evaluation.evaluate import evaluate
+    from dmpc_fast.model_file import load_model, save_model
+    from dmpc_fast.planning.plan import Plan
+    from dmpc_fast.planning.planner import Planner
+    from dmpc_fast.spec import ModelFileError
+    from dmpc_fast.training.api import finetune, train
+    from dmpc_fast.training.loop import Trainer
+
+__version__ = "0.1.0"
+__all__ = [
+    "BackendUnavailableError",
+    "ModelFileError",
+    "Plan",
+    "Planner",
+    "Trainer",
+    "__version__",
+    "evaluate",
+    "finetune",
+    "load_model",
+    "objectives",
+    "save_model",
+    "train",
+]
+
+_HOMES = {
+    "BackendUnavailableError": "dmpc_fast.backends.base",
+    "ModelFileError": "dmpc_fast.spec",
+    "Plan": "dmpc_fast.planning.plan",
+    "Planner": "dmpc_fast.planning.planner",
+    "Trainer": "dmpc_fast.training.loop",
+    "evaluate": "dmpc_fast.evaluation.evaluate",
+    "finetune": "dmpc_fast.training.api",
+    "load_model": "dmpc_fast.model_file",
+    "save_model": "dmpc_fast.model_file",
+    "train": "dmpc_fast.training.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "objectives":
+        return importlib.import_module("dmpc_fast.objectives")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

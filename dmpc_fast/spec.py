@@ -13,6 +13,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from dmpc_fast import strict_json
+from dmpc_fast.strict_json import shown
+
 FORMAT_VERSION = 1
 STAGES = ("proposal", "dynamics", "objective")
 #: Number of frequencies in the Fourier features of a noise angle; a feature vector has twice as many.
@@ -29,8 +32,14 @@ MAX_HISTORY = 1024
 MAX_LAYERS = 128
 MAX_MEMBERS = 16
 MAX_SAMPLER_STEPS = 255  # the random stream has 8 bits for a step, and 0 is the initial noise
+MAX_SAMPLES = 65536
+MAX_PARAMETERS = 1 << 31
+#: Of the JSON text of a model's description, in UTF-8. A file's header holds the tensors' too.
 MAX_HEADER_BYTES = 1 << 20
-MAX_TEXT = 65536
+MAX_TEXT = 65536  # bytes in UTF-8
+#: Action bounds must be float32 numbers.
+MAX_BOUND = (2.0 - 2.0**-23) * 2.0**127
+DTYPES = ("float32", "bf16", "int8")
 
 
 class ModelFileError(ValueError):
@@ -39,15 +48,20 @@ class ModelFileError(ValueError):
 
 def _integer(name: str, value: Any, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ModelFileError(f"{name} must be an integer from {low} to {high}, got {value!r}")
+        raise ModelFileError(f"{name} must be an integer from {low} to {high}, got {shown(value)}")
     return value
 
 
 def _number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    valid = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not valid or not math.isfinite(value) or not low <= value <= high:
-        raise ModelFileError(f"{name} must be a finite number from {low} to {high}, got {value!r}")
-    return float(value)
+    try:
+        number = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or not low <= number <= high:
+        raise ModelFileError(
+            f"{name} must be a finite number from {low} to {high}, got {shown(value)}"
+        )
+    return number
 
 
 def _fields(name: str, data: Any, cls: type) -> dict[str, Any]:
@@ -57,7 +71,7 @@ def _fields(name: str, data: Any, cls: type) -> dict[str, Any]:
     names = [f.name for f in dataclasses.fields(cls)]
     for key in data:
         if key not in names:
-            raise ModelFileError(f"{name} has the unknown key {key!r}; known keys: {names}")
+            raise ModelFileError(f"{name} has the unknown key {shown(key)}; known keys: {names}")
     for key in names:
         if key not in data:
             raise ModelFileError(f"{name} lacks the key {key!r}")
@@ -78,7 +92,9 @@ class SamplerSpec:
 
     def __post_init__(self) -> None:
         if self.rule not in ("ddim", "consistency"):
-            raise ModelFileError(f"sampler.rule must be 'ddim' or 'consistency', got {self.rule!r}")
+            raise ModelFileError(
+                f"sampler.rule must be 'ddim' or 'consistency', got {shown(self.rule)}"
+            )
         if not 1 <= len(self.angles) <= MAX_SAMPLER_STEPS:
             raise ModelFileError(
                 f"sampler.angles must hold 1 to {MAX_SAMPLER_STEPS} angles, got {len(self.angles)}"
@@ -89,7 +105,7 @@ class SamplerSpec:
             _number("sampler.angles", angle, 0.0, math.pi / 2 + 1e-9)
             if not 0.0 < angle < previous:
                 raise ModelFileError(
-                    f"sampler.angles must fall strictly and stay above 0, got {self.angles}"
+                    f"sampler.angles must fall strictly and stay above 0, got {shown(self.angles)}"
                 )
             previous = angle
 
@@ -107,7 +123,7 @@ class SamplerSpec:
     def from_json(cls, data: Any) -> SamplerSpec:
         values = _fields("sampler", data, cls)
         if not isinstance(values["angles"], list):
-            raise ModelFileError(f"sampler.angles must be a list, got {values['angles']!r}")
+            raise ModelFileError(f"sampler.angles must be a list, got {shown(values['angles'])}")
         angles = tuple(_number("sampler.angles", angle) for angle in values["angles"])
         return cls(values["rule"], angles)
 
@@ -144,11 +160,11 @@ class StageSpec:
         _integer("members", self.members, 1, MAX_MEMBERS)
         if self.positions not in ("learned", "fourier"):
             raise ModelFileError(
-                f"positions must be 'learned' or 'fourier', got {self.positions!r}"
+                f"positions must be 'learned' or 'fourier', got {shown(self.positions)}"
             )
         if not isinstance(self.history_tokens, bool):
             raise ModelFileError(
-                f"history_tokens must be true or false, got {self.history_tokens!r}"
+                f"history_tokens must be true or false, got {shown(self.history_tokens)}"
             )
 
     @classmethod
@@ -178,18 +194,21 @@ class EnvironmentSpec:
     control_period_s: float
 
     def __post_init__(self) -> None:
-        if self.id is not None and not (isinstance(self.id, str) and len(self.id) <= MAX_TEXT):
-            raise ModelFileError(f"environment.id must be text or null, got {self.id!r}")
+        if self.id is not None and not _is_text(self.id):
+            raise ModelFileError(
+                f"environment.id must be null or text of at most {MAX_TEXT} bytes, "
+                f"got {shown(self.id)}"
+            )
         keys = self.observation_keys
         if keys is not None and not all(isinstance(key, str) for key in keys):
-            raise ModelFileError(f"environment.observation_keys must be texts, got {keys!r}")
+            raise ModelFileError(f"environment.observation_keys must be texts, got {shown(keys)}")
         if len(self.action_low) != len(self.action_high):
             raise ModelFileError("environment.action_low and action_high must have one length")
         for i, (low, high) in enumerate(zip(self.action_low, self.action_high, strict=True)):
             if low is not None:
-                _number(f"environment.action_low[{i}]", low)
+                _number(f"environment.action_low[{i}]", low, -MAX_BOUND, MAX_BOUND)
             if high is not None:
-                _number(f"environment.action_high[{i}]", high)
+                _number(f"environment.action_high[{i}]", high, -MAX_BOUND, MAX_BOUND)
             if low is not None and high is not None and not low < high:
                 raise ModelFileError(
                     f"environment: action bound {i} must have low < high, got {low} and {high}"
@@ -208,9 +227,18 @@ class EnvironmentSpec:
             if value is None and name == "observation_keys":
                 continue
             if not isinstance(value, list):
-                raise ModelFileError(f"environment.{name} must be a list, got {value!r}")
+                raise ModelFileError(f"environment.{name} must be a list, got {shown(value)}")
+            if name != "observation_keys":
+                value = [None if x is None else _number(f"environment.{name}", x) for x in value]
             values[name] = tuple(value)
+        values["control_period_s"] = _number(
+            "environment.control_period_s", values["control_period_s"]
+        )
         return cls(**values)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value.encode("utf-8", "surrogatepass")) <= MAX_TEXT
 
 
 @dataclass(frozen=True)
@@ -218,7 +246,8 @@ class ModelSpec:
     """All that a loader must know of a model, in the notation of the documentation (S, A, F, H).
 
     discount and termination_penalty define the objective J; recommended holds planner options that
-    the model was measured with (keys: num_samples, action_chunk, dtype); provenance is free text.
+    the model was measured with (keys: num_samples, action_chunk, dtype, all optional); provenance is
+    free text.
     """
 
     state_size: int
@@ -235,11 +264,7 @@ class ModelSpec:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        if self.format_version != FORMAT_VERSION or isinstance(self.format_version, bool):
-            raise ModelFileError(
-                f"format_version {self.format_version!r} is not supported: this package reads "
-                f"version {FORMAT_VERSION}"
-            )
+        _check_version(self.format_version)
         _integer("state_size", self.state_size, 1, MAX_DIMENSION)
         _integer("action_size", self.action_size, 1, MAX_DIMENSION)
         _integer("horizon", self.horizon, 1, MAX_HORIZON)
@@ -274,6 +299,24 @@ class ModelSpec:
         for name in ("recommended", "provenance"):
             if not isinstance(getattr(self, name), dict):
                 raise ModelFileError(f"{name} must be an object")
+        self._check_recommended()
+
+    def _check_recommended(self) -> None:
+        for key, value in self.recommended.items():
+            if key == "num_samples":
+                _integer("recommended.num_samples", value, 1, MAX_SAMPLES)
+            elif key == "action_chunk":
+                _integer("recommended.action_chunk", value, 1, self.horizon)
+            elif key == "dtype":
+                if value not in DTYPES:
+                    raise ModelFileError(
+                        f"recommended.dtype must be one of {DTYPES}, got {shown(value)}"
+                    )
+            else:
+                raise ModelFileError(
+                    f"recommended has the unknown key {shown(key)}; "
+                    f"known keys: ['num_samples', 'action_chunk', 'dtype']"
+                )
 
     @property
     def condition_size(self) -> int:
@@ -347,31 +390,39 @@ class ModelSpec:
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
         """Parse and validate; raises `ModelFileError` naming the offending key."""
+        if len(text) > MAX_HEADER_BYTES or len(text.encode("utf-8", "replace")) > MAX_HEADER_BYTES:
+            raise ModelFileError(f"metadata 'dmpc' must be at most {MAX_HEADER_BYTES} bytes long")
         try:
-            data = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
+            data = strict_json.parse(text)
+        except ValueError as error:
             raise ModelFileError(f"metadata 'dmpc' is not valid JSON: {error}") from None
-        if isinstance(data, dict) and data.get("format_version") != FORMAT_VERSION:
-            raise ModelFileError(
-                f"format_version {data.get('format_version')!r} is not supported: this package "
-                f"reads version {FORMAT_VERSION}"
-            )
+        if isinstance(data, dict) and "format_version" in data:
+            # Before anything else, so that a newer file is not called a wrong one.
+            _check_version(data["format_version"])
         values = _fields("model", data, cls)
         if not isinstance(values["stages"], dict):
             raise ModelFileError("stages must be an object")
         stages = values["stages"]
         for name in stages:
             if name not in STAGES:
-                raise ModelFileError(f"stages has the unknown key {name!r}; known keys: {STAGES}")
+                raise ModelFileError(
+                    f"stages has the unknown key {shown(name)}; known keys: {STAGES}"
+                )
         values["stages"] = {
             name: StageSpec.from_json(name, stage) for name, stage in stages.items()
         }
         values["environment"] = EnvironmentSpec.from_json(values["environment"])
+        for name in ("discount", "termination_penalty"):
+            values[name] = _number(name, values[name])
         return cls(**values)
 
 
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a finite number")
+def _check_version(version: Any) -> None:
+    if isinstance(version, bool) or not isinstance(version, int) or version != FORMAT_VERSION:
+        raise ModelFileError(
+            f"format_version {shown(version)} is not supported: this package reads "
+            f"version {FORMAT_VERSION}"
+        )
 
 
 _PRESETS: dict[str, dict[str, int]] = {
