@@ -72,8 +72,8 @@ def requests_of(record: dict[str, Any], spec: ModelSpec) -> list[tuple[np.ndarra
             (np.asarray(data["rows"], np.int64), _request_from_json(data, spec))
             for data in record["requests"]
         ]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the record is not complete: {error!r}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the record is not one of such a model: {error!r}") from None
 
 
 _FLOATS = ("states", "actions", "mask", "context")

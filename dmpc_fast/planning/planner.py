@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,7 @@ class Planner:
             BackendUnavailableError: the backend or dtype cannot be used here.
             ValueError: an option is out of range, or the control period differs.
         """
-        model = path if isinstance(path, Model) else load_model(path)
+        model = path if isinstance(path, Model) else load_model(Path(path))
         period = model.spec.environment.control_period_s
         given = period if control_period_s is None else control_period_s
         if not allow_period_mismatch and not math.isclose(given, period, rel_tol=1e-6):
