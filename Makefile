@@ -46,7 +46,7 @@ format: $(STAMPS)/dev
 
 cpp-test: $(STAMPS)/tools
 	PATH="$(BIN):$$PATH" cmake -S . -B build/sanitize -G Ninja -DCMAKE_BUILD_TYPE=Debug \
-	    -DPython_EXECUTABLE="$(BIN)/python" -DDMPC_SANITIZE=ON -DDMPC_WERROR=ON -DBUILD_TESTING=ON
+	 -DDMPC_PYTHON=OFF -DDMPC_SANITIZE=ON -DDMPC_WERROR=ON
 	PATH="$(BIN):$$PATH" cmake --build build/sanitize --parallel $(JOBS)
 	PATH="$(BIN):$$PATH" ctest --test-dir build/sanitize --output-on-failure
 

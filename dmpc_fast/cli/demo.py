@@ -25,45 +25,64 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--backend", default="auto", help="auto, cpu or torch")
     parser.add_argument("--num-samples", type=int, help="candidates; the default is the model's own")
     parser.add_argument("--unpaced", action="store_true", help="run on at once after an early plan")
-    parser.add_argument("--video", type=Path, metavar="OUT.mp4", help="write a video")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="film it (.mp4 or .gif)")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     from dmpc_fast.assets import resolve
-    from dmpc_fast.evaluation.drive import drive
     from dmpc_fast.evaluation.environments import check_environment, make_environment
-    from dmpc_fast.evaluation.evaluate import FIRST_EVALUATION_SEED
+    from dmpc_fast.evaluation.video import choose_renderer, write_video
     from dmpc_fast.planning.planner import Planner
 
     if args.episodes < 1:
         raise ValueError(f"--episodes must be at least 1, got {args.episodes}")
+    if args.video is not None:
+        if not args.video.absolute().parent.is_dir():
+            raise FileNotFoundError(f"the folder of {args.video} does not exist")
+        choose_renderer()
     path = resolve(args.model or args.env)
     planner = Planner.load(path, backend=args.backend, num_samples=args.num_samples)
     name = planner.spec.environment.id
     if name is None:
         raise ValueError(f"{path} names no environment to drive")
     environment = make_environment(name, render_mode="rgb_array" if args.video else None)
-    first = FIRST_EVALUATION_SEED if args.seed is None else args.seed
-    drives = []
+    frames: list[Any] = []
     try:
         check_environment(environment, planner.spec)
         print("\n".join(introduction(planner, path)), flush=True)
-        for episode in range(args.episodes):
-            drives.append(
-                drive(
-                    environment,
-                    planner,
-                    seed=first + episode,
-                    max_steps=args.steps,
-                    paced=not args.unpaced,
-                )
-            )
-            print(episode_line(first + episode, drives[-1], name), flush=True)
+        drives = list(_drives(args, environment, planner, frames))
     finally:
         environment.close()
     print("\n".join(summary(drives, paced=not args.unpaced)))
+    if args.video is not None:
+        write_video(args.video, frames, drives[0].period_s)
+        print(f"wrote {args.video}")
     return 0
+
+
+def _drives(
+    args: argparse.Namespace, environment: Any, planner: Any, frames: list[Any]
+) -> Iterator[Drive]:
+    """Every episode as it ends, its line printed; pictures go to `frames` if there is a video."""
+    from dmpc_fast.evaluation.drive import drive
+    from dmpc_fast.evaluation.evaluate import FIRST_EVALUATION_SEED
+
+    def film(environment: Any) -> None:
+        frames.append(environment.render())
+
+    first = FIRST_EVALUATION_SEED if args.seed is None else args.seed
+    for seed in range(first, first + args.episodes):
+        done = drive(
+            environment,
+            planner,
+            seed=seed,
+            max_steps=args.steps,
+            paced=not args.unpaced,
+            after_step=film if args.video is not None else None,
+        )
+        print(episode_line(seed, done, planner.spec.environment.id), flush=True)
+        yield done
 
 
 def introduction(planner: Any, path: Path) -> Iterator[str]:
