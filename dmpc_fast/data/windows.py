@@ -101,6 +101,13 @@ class Windows:
         """
         return self._returns
 
+    @property
+    def episode_returns(self) -> np.ndarray:
+        """Undiscounted return of the episode that each window is from, (N,) float64."""
+        pairs = zip(self._starts, self._ends, strict=True)
+        totals = np.array([self._rewards[a:b].sum(dtype=np.float64) for a, b in pairs])
+        return np.repeat(totals, self._ends - self._starts)
+
     def batch(self, indices: np.ndarray) -> WindowBatch:
         """The windows at `indices` (B,), each from 0 to len - 1; raises IndexError for others."""
         index = np.asarray(indices, np.int64).reshape(-1)

@@ -40,7 +40,8 @@ class StageBatches:
         seed: of the whole run. batch_size: over all processes.
         rank, world: which slice of each batch this process gets.
         return_temperature: None to draw all windows alike, or draw each with a weight of
-            exp(return-to-go / temperature), the returns standardised over the windows.
+            exp(return of its episode / temperature), returns standardised over the windows.
+            A return-to-go instead would starve starts and ends of episodes of data.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class StageBatches:
         self._batch_size = batch_size
         self._cumulative = None
         if return_temperature is not None:
-            self._cumulative = _cumulative_weights(windows.returns, return_temperature)
+            self._cumulative = _cumulative_weights(windows.episode_returns, return_temperature)
         self._slice = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
 
     def at(self, step: int) -> Batch:

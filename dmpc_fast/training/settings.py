@@ -19,8 +19,8 @@ class TrainingSettings:
     ship, ramped up at the start. clip_norm: largest gradient norm. precision: of matrix products
     (autocast in bf16; weights, optimiser and residuals stay float32). compile: torch.compile the
     loss. validation_fraction: share of episodes held out. checkpoint_every, validate_every: in
-    steps. return_temperature: how strongly the proposal prefers windows of high return, in standard
-    deviations of the return-to-go (weights exp(return / temperature)); None for all data alike.
+    steps. return_temperature: how strongly the proposal prefers episodes of high return, in standard
+    deviations of the episode return (weights exp(return / temperature)); None for all data alike.
     Dynamics and objective always learn from all data. threads: torch threads, None for torch's own
     choice.
     """

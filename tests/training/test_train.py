@@ -35,9 +35,7 @@ def test_ensembles_have_different_members(dataset: str, tmp_path: Path) -> None:
 
     stages = preset_stages("tiny", patch=2)
     assert stages["objective"].members == 1
-    model = load_model(
-        train(dataset, out=tmp_path / "run", objective_members=3, **OPTIONS)
-    )
+    model = load_model(train(dataset, out=tmp_path / "run", objective_members=3, **OPTIONS))
     weights = [model.tensors[f"objective.{i}.token.weight"] for i in range(3)]
     assert model.spec.stages["objective"].members == 3
     assert not np.array_equal(weights[0], weights[1])
