@@ -1,0 +1,315 @@
+#include "bindings/engine_binding.hpp"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "core/engine.hpp"
+
+namespace py = pybind11;
+
+namespace dmpc::bindings {
+namespace {
+
+using Floats = py::array_t<float, py::array::c_style>;
+using Integers = py::array_t<std::int64_t, py::array::c_style>;
+using SamplerTuple = std::pair<std::string, std::vector<double>>;  // rule, angles
+/// count, proposal sampler, dynamics sampler, start
+using GroupTuple = std::tuple<int, std::optional<SamplerTuple>, std::optional<SamplerTuple>,
+                              std::optional<Floats>>;
+/// kind, weight, index, target, variance, low, high
+using TermTuple = std::tuple<std::string, double, int, double, double, double, double>;
+
+template <class T>
+T choose(const char* what, const std::string& name,
+         std::span<const std::pair<const char*, T>> choices) {
+    std::string known;
+    for (const auto& [key, value] : choices) {
+        if (name == key) return value;
+        known += (known.empty() ? "'" : ", '") + std::string(key) + "'";
+    }
+    throw std::invalid_argument(std::string(what) + " must be one of " + known + ", got '" + name +
+                                "'");
+}
+
+constexpr std::pair<const char*, cpu::InstructionSet> kInstructionSets[] = {
+    {"auto", cpu::InstructionSet::automatic},
+    {"portable", cpu::InstructionSet::portable},
+    {"avx2", cpu::InstructionSet::avx2},
+    {"avx512", cpu::InstructionSet::avx512},
+    {"avx512_bf16", cpu::InstructionSet::avx512_bf16},
+};
+
+std::vector<std::string> instruction_sets() {
+    std::vector<std::string> names;
+    for (const auto& [name, set] : kInstructionSets) {
+        if (cpu::select_kernels(set)) names.emplace_back(name);
+    }
+    return names;
+}
+
+cpu::InstructionSet instruction_set(const std::string& name) {
+    return choose<cpu::InstructionSet>("instruction_set", name, kInstructionSets);
+}
+
+cpu::Precision precision(const std::string& name) {
+    using cpu::Precision;
+    static constexpr std::pair<const char*, Precision> kNames[] = {{"float32", Precision::float32},
+                                                                   {"bf16", Precision::bfloat16}};
+    return choose<Precision>("dtype", name, kNames);
+}
+
+constexpr std::pair<const char*, TermKind> kTerms[] = {
+    {"LearnedReward", TermKind::learned_reward},
+    {"LearnedValue", TermKind::learned_value},
+    {"Alive", TermKind::alive},
+    {"GaussianTarget", TermKind::gaussian_target},
+    {"QuadraticTarget", TermKind::quadratic_target},
+    {"Speed", TermKind::speed},
+    {"ActionCost", TermKind::action_cost},
+    {"StateBound", TermKind::state_bound},
+};
+
+Term term(const TermTuple& from) {
+    const auto& [kind, weight, index, target, variance, low, high] = from;
+    return {.kind = choose<TermKind>("a term's kind", kind, kTerms),
+            .weight = weight,
+            .index = index,
+            .target = target,
+            .variance = variance,
+            .low = low,
+            .high = high};
+}
+
+constexpr std::pair<const char*, SamplerRule> kRules[] = {
+    {"ddim", SamplerRule::ddim}, {"consistency", SamplerRule::consistency}};
+
+SamplerSpec sampler(const SamplerTuple& from) {
+    SamplerSpec result{choose<SamplerRule>("a sampler's rule", from.first, kRules), from.second};
+    result.validate();
+    return result;
+}
+
+void check_shape(const char* name, const py::array& array, const std::vector<py::ssize_t>& shape) {
+    const std::vector<py::ssize_t> given(array.shape(), array.shape() + array.ndim());
+    if (given == shape) return;
+    const auto text = [](const std::vector<py::ssize_t>& sizes) {
+        std::string result = "(";
+        for (const py::ssize_t size : sizes) result += std::to_string(size) + ",";
+        return result + ")";
+    };
+    throw std::invalid_argument(std::string(name) + " must have the shape " + text(shape) +
+                                ", got " + text(given));
+}
+
+/// A plan request from Python; owns or keeps alive all that the C++ request points to.
+class Request {
+public:
+    Request(const ModelSpec& spec, const Floats& states, const Floats& actions, const Floats& mask,
+            const Floats& context, std::uint64_t seed, const Integers& robots,
+            const Integers& plan_index, const std::vector<GroupTuple>& groups,
+            const std::optional<std::vector<TermTuple>>& terms)
+        : kept_{states, actions, mask, context, robots, plan_index} {
+        const py::ssize_t count = states.ndim() > 0 ? states.shape(0) : 0;
+        const py::ssize_t past = spec.history - 1;
+        check_shape("states", states, {count, spec.history, spec.state_size});
+        check_shape("actions", actions, {count, past, spec.action_size});
+        check_shape("mask", mask, {count, past});
+        check_shape("context", context, {count, spec.context});
+        check_shape("robots", robots, {count});
+        check_shape("plan_index", plan_index, {count});
+        samplers_.reserve(2 * groups.size());
+        for (const auto& [size, proposal, dynamics, start] : groups) {
+            if (size < 1 || size > kMaxSamples) {
+                throw std::invalid_argument("a group must have 1 to " +
+                                            std::to_string(kMaxSamples) + " candidates, got " +
+                                            std::to_string(size));
+            }
+            if (start) {
+                check_shape("a group's start", *start,
+                            {count, size, spec.horizon, spec.action_size});
+                kept_.push_back(*start);
+            }
+            groups_.push_back({.count = size,
+                               .proposal = keep(proposal),
+                               .dynamics = keep(dynamics),
+                               .start = start ? start->data() : nullptr});
+        }
+        if (terms) {
+            if (terms->empty()) throw std::invalid_argument("an objective needs a term, got none");
+            for (const TermTuple& from : *terms) terms_.push_back(term(from));
+        }
+        request.robots = static_cast<int>(count);
+        request.states = states.data();
+        request.actions = actions.data();
+        request.mask = mask.data();
+        request.context = context.data();
+        request.seed = seed;
+        request.robot_ids = robots.data();
+        request.plan_index = plan_index.data();
+        request.groups = groups_;
+        request.terms = terms_;
+        trajectory_[0] = count;
+        trajectory_[1] = request.candidates();
+        trajectory_[2] = spec.horizon;
+    }
+
+    std::vector<py::ssize_t> shape() const { return {trajectory_[0], trajectory_[1]}; }
+    std::vector<py::ssize_t> shape(int size) const {
+        return {trajectory_[0], trajectory_[1], trajectory_[2], size};
+    }
+
+    PlanRequest request;
+
+private:
+    const SamplerSpec* keep(const std::optional<SamplerTuple>& from) {
+        return from ? &samplers_.emplace_back(sampler(*from)) : nullptr;
+    }
+
+    std::vector<py::array> kept_;
+    std::vector<SamplerSpec> samplers_;
+    std::vector<CandidateGroup> groups_;
+    std::vector<Term> terms_;
+    py::ssize_t trajectory_[3];
+};
+
+void raise(Status status) {
+    if (status == Status::ok) return;
+    if (status == Status::too_large) throw std::bad_alloc();
+    const bool callers = status == Status::not_finite || status == Status::wrong_size ||
+                         status == Status::invalid_argument;
+    if (callers) throw std::invalid_argument(message(status));
+    throw std::runtime_error(message(status));
+}
+
+class PyEngine {
+public:
+    PyEngine(const std::string& spec, const py::dict& tensors, const std::string& dtype,
+             int threads, const std::string& set, bool spin, bool pin) {
+        const ModelSpec parsed = ModelSpec::from_json(spec);
+        for (const auto& [name, shape] : parsed.tensor_shapes()) {
+            if (!tensors.contains(name)) throw std::invalid_argument("tensors lack '" + name + "'");
+            const py::object tensor = tensors[py::str(name)];
+            if (!py::isinstance<Floats>(tensor)) {
+                throw std::invalid_argument("tensor '" + name +
+                                            "' must be a C-contiguous float32 array");
+            }
+            check_shape(name.c_str(), py::cast<Floats>(tensor), {shape.begin(), shape.end()});
+        }
+        const auto lookup = [&](const std::string& name) {
+            return py::cast<Floats>(tensors[py::str(name)]).data();
+        };
+        engine_ = std::make_unique<Engine>(parsed, lookup,
+                                           EngineOptions{.precision = precision(dtype),
+                                                         .instruction_set = instruction_set(set),
+                                                         .threads = threads,
+                                                         .idle = spin ? Idle::spin : Idle::sleep,
+                                                         .pin = pin});
+    }
+
+    Request request(const Floats& states, const Floats& actions, const Floats& mask,
+                    const Floats& context, std::uint64_t seed, const Integers& robots,
+                    const Integers& plan_index, const std::vector<GroupTuple>& groups,
+                    const std::optional<std::vector<TermTuple>>& terms) const {
+        return {engine_->spec(), states,     actions, mask, context, seed,
+                robots,          plan_index, groups,  terms};
+    }
+
+    Floats sample(const Request& request) {
+        Floats actions(request.shape(engine_->spec().action_size));
+        float* out = actions.mutable_data();
+        call([&] { return engine_->sample(request.request, out); });
+        return actions;
+    }
+
+    Floats predict(const Request& request, const Floats& actions) {
+        check_shape("actions", actions, request.shape(engine_->spec().action_size));
+        Floats states(request.shape(engine_->spec().state_size));
+        const float* in = actions.data();
+        float* out = states.mutable_data();
+        call([&] { return engine_->predict(request.request, in, out); });
+        return states;
+    }
+
+    py::tuple score(const Request& request, const Floats& states, const Floats& actions) {
+        check_shape("states", states, request.shape(engine_->spec().state_size));
+        check_shape("actions", actions, request.shape(engine_->spec().action_size));
+        Floats scores(request.shape()), violations(request.shape()), ties(request.shape());
+        const PlanOutput output{.scores = scores.mutable_data(),
+                                .violations = violations.mutable_data(),
+                                .tie_breaks = ties.mutable_data()};
+        const float* s = states.data();
+        const float* a = actions.data();
+        call([&] { return engine_->score(request.request, s, a, output); });
+        return py::make_tuple(scores, violations, ties);
+    }
+
+    py::tuple plan(const Request& request) {
+        Integers best(request.shape()[0]);
+        Floats actions(request.shape(engine_->spec().action_size));
+        Floats states(request.shape(engine_->spec().state_size));
+        Floats scores(request.shape()), violations(request.shape());
+        const PlanOutput output{.best = best.mutable_data(),
+                                .actions = actions.mutable_data(),
+                                .states = states.mutable_data(),
+                                .scores = scores.mutable_data(),
+                                .violations = violations.mutable_data()};
+        call([&] { return engine_->plan(request.request, output); });
+        return py::make_tuple(best, actions, states, scores, violations);
+    }
+
+    std::string instruction_set_name() const { return engine_->kernels().name; }
+    int threads() const { return engine_->threads(); }
+
+private:
+    /// Without the interpreter's lock; calls from several threads take turns.
+    template <class Function>
+    void call(Function function) {
+        Status status;
+        {
+            const py::gil_scoped_release release;
+            const std::lock_guard<std::mutex> turn(mutex_);
+            status = function();
+        }
+        raise(status);
+    }
+
+    std::unique_ptr<Engine> engine_;
+    std::mutex mutex_;
+};
+
+}  // namespace
+
+void bind_engine(py::module_& module) {
+    using py::arg;
+    module.def("instruction_sets", &instruction_sets,
+               "Names that `instruction_set` may have on this machine.");
+    py::class_<Request>(module, "PlanRequest", "A request in the engine's own form; see base.py.");
+    py::class_<PyEngine>(module, "Engine", "Plans of one model on the CPU, without Python inside.")
+        .def(py::init<const std::string&, const py::dict&, const std::string&, int,
+                      const std::string&, bool, bool>(),
+             arg("spec"), arg("tensors"), arg("dtype"), py::kw_only(), arg("threads"),
+             arg("instruction_set"), arg("spin"), arg("pin"))
+        .def("request", &PyEngine::request, arg("states").noconvert(), arg("actions").noconvert(),
+             arg("mask").noconvert(), arg("context").noconvert(), arg("seed"),
+             arg("robots").noconvert(), arg("plan_index").noconvert(), arg("groups").noconvert(),
+             arg("terms"))
+        .def("sample", &PyEngine::sample, arg("request"))
+        .def("predict", &PyEngine::predict, arg("request"), arg("actions").noconvert())
+        .def("score", &PyEngine::score, arg("request"), arg("states").noconvert(),
+             arg("actions").noconvert())
+        .def("plan", &PyEngine::plan, arg("request"))
+        .def_property_readonly("instruction_set", &PyEngine::instruction_set_name)
+        .def_property_readonly("threads", &PyEngine::threads);
+}
+
+}  // namespace dmpc::bindings
