@@ -23,7 +23,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, help="end each episode after this many steps")
     parser.add_argument("--seed", type=int, help="of the first episode; the default is 10000")
     parser.add_argument("--backend", default="auto", help="auto, cpu or torch")
-    parser.add_argument("--num-samples", type=int, help="candidates; the default is the model's own")
+    parser.add_argument(
+        "--num-samples", type=int, help="candidates; the default is the model's own"
+    )
     parser.add_argument("--unpaced", action="store_true", help="run on at once after an early plan")
     parser.add_argument("--video", type=Path, metavar="FILE", help="film it (.mp4 or .gif)")
     return parser

@@ -51,7 +51,9 @@ def examine() -> dict[str, Any]:
         "system": {"platform": platform.platform(), "machine": platform.machine()},
         "cpu": cpu(),
         "backends": {name: reason or "available" for name, reason in available().items()},
-        "extras": {extra: {name: version(name) for name in names} for extra, names in EXTRAS.items()},
+        "extras": {
+            extra: {name: version(name) for name in names} for extra, names in EXTRAS.items()
+        },
     }
 
 
