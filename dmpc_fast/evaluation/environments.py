@@ -13,6 +13,8 @@ from dmpc_fast.spec import ModelSpec
 
 #: Relative difference up to which two control periods are the same.
 PERIOD_TOLERANCE = 1e-6
+#: The camera that follows the robot, as Gymnasium's models call it.
+TRACKING_CAMERA = "track"
 
 
 def make_environment(
@@ -40,7 +42,20 @@ def make_environment(
         except ValueError:
             environment.close()
             raise
+    if render_mode is not None:
+        _follow_robot(environment)
     return environment
+
+
+def _follow_robot(environment: gymnasium.Env) -> None:
+    """Film a MuJoCo robot by its own camera, if it has one: Gymnasium's default one stands still."""
+    renderer = getattr(environment.unwrapped, "mujoco_renderer", None)
+    model = getattr(environment.unwrapped, "model", None)
+    if renderer is None or model is None:
+        return
+    names = [model.camera(index).name for index in range(model.ncam)]
+    if renderer.camera_id == -1 and TRACKING_CAMERA in names:
+        renderer.camera_id = names.index(TRACKING_CAMERA)
 
 
 def check_environment(

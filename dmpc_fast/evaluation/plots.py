@@ -55,12 +55,15 @@ def _draw_returns(axes: Axes, result: EvaluationResult) -> None:
 
 
 def _draw_calibration(axes: Axes, trace: Trace) -> None:
-    realized = trace.realized[trace.plan_steps]
-    points: Any = axes.scatter(trace.predicted, realized, c=trace.plan_steps, s=8, cmap="viridis")
-    low = float(min(trace.predicted.min(), realized.min()))
-    high = float(max(trace.predicted.max(), realized.max()))
-    axes.plot([low, high], [low, high], color="black", linewidth=1)
-    axes.figure.colorbar(points, ax=axes, label="step")
+    known = trace.complete[trace.plan_steps]
+    steps, predicted = trace.plan_steps[known], trace.predicted[known]
+    realized = trace.realized[steps]
+    if len(steps):
+        points: Any = axes.scatter(predicted, realized, c=steps, s=8, cmap="viridis")
+        axes.figure.colorbar(points, ax=axes, label="step")
+        axes.axline((float(realized.mean()),) * 2, slope=1, color="black", linewidth=1)
+    else:
+        axes.text(0.5, 0.5, "the episode is too short to tell", ha="center", va="center")
     axes.set_title("return from each plan on: predicted and realised")
     axes.set_xlabel("predicted (discounted)")
     axes.set_ylabel("realised")

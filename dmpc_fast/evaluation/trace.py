@@ -18,13 +18,18 @@ from dmpc_fast.evaluation.environments import (
 )
 from dmpc_fast.evaluation.policies import Objective, PlannerSettings
 
+#: Discount up to which the unknown return after a cut-off may be neglected.
+MISSING_TAIL = 0.1
+
 
 @dataclass(frozen=True)
 class Trace:
     """An episode of T steps with P plans, of which K are kept whole.
 
     states (T + 1, S), actions (T, A), rewards (T,). realized (T,): discounted return-to-go with the
-    termination penalty, by the model's discount. plan_steps (P,): the steps at which plans were
+    termination penalty, by the model's discount. complete (T,): whether it counts as the whole
+    return, though the episode may have been cut off: what is missing is discounted to 10 % or less.
+    plan_steps (P,): the steps at which plans were
     made. predicted (P,): the chosen candidates' scores. kept_steps (K,), kept_states (K, N, F, S),
     kept_best (K,): candidates' predicted states of the plans made there. frames: RGB pictures,
     uint8, one a step, if the episode was filmed.
@@ -35,6 +40,7 @@ class Trace:
     rewards: np.ndarray
     terminated: bool
     realized: np.ndarray
+    complete: np.ndarray
     plan_steps: np.ndarray
     predicted: np.ndarray
     kept_steps: np.ndarray
@@ -105,6 +111,7 @@ def trace_episode(
         rewards=np.array(log.rewards, np.float32),
         terminated=bool(terminated),
         realized=_returns_to_go(log.rewards, spec.discount, penalty),
+        complete=terminated | (spec.discount ** np.arange(len(log.rewards), 0, -1) <= MISSING_TAIL),
         plan_steps=np.array(log.plan_steps),
         predicted=np.array(log.predicted),
         kept_steps=np.array([step for step, _, _ in log.kept]),

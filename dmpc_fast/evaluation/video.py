@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 FORMATS = (".mp4", ".gif")
-#: A film's pictures per second at most: more than the eye sees, and more than GIF players obey.
-MAX_FPS = 50.0
+#: Time between a film's pictures: shorter is more than the eye sees and than GIF players obey.
+SHORTEST_S, LONGEST_S = 0.02, 0.06
+#: GIF counts time in hundredths of a second.
+GIF_TICK_S = 0.01
 
 
 def choose_renderer() -> None:
@@ -39,8 +41,8 @@ def choose_renderer() -> None:
 def write_video(path: Path, frames: Sequence[np.ndarray], period_s: float) -> None:
     """Write RGB pictures (height, width, 3) uint8, `period_s` seconds apart, in real time.
 
-    path: ends in .mp4 or .gif. Pictures are dropped where the film would be faster than `MAX_FPS`.
-    The file appears when it is whole. Raises ValueError for another ending and for no pictures.
+    path: ends in .mp4 or .gif. Pictures are dropped so that the rest play at a speed that players
+    keep. The file appears when it is whole. Raises ValueError for another ending and for no pictures.
     """
     import imageio.v2 as imageio
 
@@ -50,16 +52,28 @@ def write_video(path: Path, frames: Sequence[np.ndarray], period_s: float) -> No
         raise ValueError("there are no pictures to film: the episode was run without film=True")
     if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
         raise ModuleNotFoundError("writing .mp4 needs imageio-ffmpeg", name="imageio")
-    stride = max(1, math.ceil(1 / (period_s * MAX_FPS) - 1e-6))
-    fps = 1 / (period_s * stride)
+    stride = _stride(period_s)
+    interval_s = period_s * stride
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    # GIF counts in milliseconds, MP4 in pictures per second; both loop or end as players like.
-    timing = {"duration": 1e3 / fps, "loop": 0} if path.suffix == ".gif" else {"fps": fps}
+    gif = path.suffix == ".gif"
+    timing = {"duration": 1e3 * interval_s, "loop": 0} if gif else {"fps": 1 / interval_s}
     try:
         imageio.mimwrite(partial, [_even(frame) for frame in frames[::stride]], **timing)  # type: ignore[arg-type]
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _stride(period_s: float) -> int:
+    """Which share of the pictures to show: an interval that GIF can express, if there is one."""
+    first = max(1, math.ceil(SHORTEST_S / period_s - 1e-6))
+    last = max(first, math.floor(LONGEST_S / period_s + 1e-6))
+
+    def rounding(stride: int) -> float:
+        ticks = stride * period_s / GIF_TICK_S
+        return round(abs(round(ticks) / ticks - 1), 6)
+
+    return min(range(first, last + 1), key=rounding)
 
 
 def _even(frame: np.ndarray) -> np.ndarray:

@@ -143,7 +143,8 @@ def test_what_is_collected_loads_and_does_not_depend_on_batches(
     share_test_modules(monkeypatch)
     driver = model if kind == "model" else RANDOM
     stores = []
-    for name, split in (("a", {"batch": 1}), ("b", {"batch": 3}), ("c", {"workers": 2})):
+    last = {"batch": 2} if kind == "model" else {"workers": 2}
+    for name, split in (("a", {"batch": 1}), ("b", {"batch": 3}), ("c", last)):
         dataset_id = f"my/point/{name}-v0"
         result = collect(ID, dataset_id, model=driver, steps=20, seed=7, **QUICK, **split)
         stores.append(load_episodes(dataset_id, progress=False))
