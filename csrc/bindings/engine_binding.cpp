@@ -1,4 +1,4 @@
-#include "bindings/engine_binding.hpp"
+#include "engine_binding.hpp"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
@@ -35,7 +35,7 @@ T choose(const char* what, const std::string& name,
     std::string known;
     for (const auto& [key, value] : choices) {
         if (name == key) return value;
-        known += (known.empty() ? "'" : ", '") + std::string(key) + "'";
+        known.append(known.empty() ? "'" : ", '").append(key).append("'");
     }
     throw std::invalid_argument(std::string(what) + " must be one of " + known + ", got '" + name +
                                 "'");
@@ -104,8 +104,8 @@ void check_shape(const char* name, const py::array& array, const std::vector<py:
     if (given == shape) return;
     const auto text = [](const std::vector<py::ssize_t>& sizes) {
         std::string result = "(";
-        for (const py::ssize_t size : sizes) result += std::to_string(size) + ",";
-        return result + ")";
+        for (const py::ssize_t size : sizes) result.append(std::to_string(size)).append(",");
+        return result.append(")");
     };
     throw std::invalid_argument(std::string(name) + " must have the shape " + text(shape) +
                                 ", got " + text(given));

@@ -1,0 +1,515 @@
+#include "engine.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include "engine_state.hpp"
+
+namespace dmpc {
+namespace {
+
+// Rows of tokens that go through a network together: enough that a tile of weights, once in L1, is
+// used many times; few enough that the activations between two products stay in L2.
+constexpr int kRowsPerChunk = 128;
+
+int candidates_per_chunk(const ModelSpec& spec) {
+    int tokens = 0;
+    for (const StageSpec& stage : spec.stages) tokens = std::max(tokens, spec.horizon / stage.patch);
+    return std::max(1, kRowsPerChunk / tokens);
+}
+
+const cpu::Kernels& kernels_for(cpu::InstructionSet wanted) {
+    const cpu::Kernels* kernels = cpu::select_kernels(wanted);
+    if (!kernels) {
+        throw std::invalid_argument("this machine lacks the instruction set that was asked for");
+    }
+    return *kernels;
+}
+
+int thread_count(int wanted) {
+    if (wanted < 0) {
+        throw std::invalid_argument("threads must be 0 or more, got " + std::to_string(wanted));
+    }
+    return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+NetworkSizes sizes_of(const ModelSpec& spec, Stage name) {
+    const StageSpec& stage = spec.stage(name);
+    return {.layers = stage.layers,
+            .width = stage.width,
+            .heads = stage.heads,
+            .head_size = stage.head_size,
+            .mlp = stage.mlp,
+            .patch = stage.patch,
+            .horizon = spec.horizon,
+            .condition = static_cast<int>(spec.condition_size()),
+            .noisy = spec.noisy_size(name),
+            .clean = spec.clean_size(name),
+            .outputs = spec.output_size(name),
+            .history_tokens = stage.history_tokens};
+}
+
+std::vector<float> repeated(const std::vector<float>& values, int times) {
+    std::vector<float> result;
+    result.reserve(values.size() * times);
+    for (int i = 0; i < times; ++i) result.insert(result.end(), values.begin(), values.end());
+    return result;
+}
+
+std::vector<float> bounds(const std::vector<std::optional<double>>& values, float absent) {
+    std::vector<float> result;
+    for (const auto& value : values) result.push_back(value ? static_cast<float>(*value) : absent);
+    return result;
+}
+
+template <class T>
+void grow(AlignedBuffer<T>& buffer, std::size_t size) {
+    if (buffer.size() < size) buffer.assign(size);
+}
+
+}  // namespace
+
+int PlanRequest::candidates() const {
+    int total = 0;
+    for (const CandidateGroup& group : groups) total += group.count;
+    return total;
+}
+
+Engine::Engine(const ModelSpec& spec, const TensorLookup& tensor, const EngineOptions& options)
+    : spec_(spec),
+      kernels_(&kernels_for(options.instruction_set)),
+      objective_(spec.state_size, spec.action_size, spec.horizon,
+                 spec.stage(Stage::objective).members, spec.discount, spec.termination_penalty),
+      pool_(thread_count(options.threads), options.idle, options.pin),
+      chunk_capacity_(candidates_per_chunk(spec)) {
+    for (const Stage stage : kStages) {
+        for (int member = 0; member < spec.stage(stage).members; ++member) {
+            const std::string prefix =
+                std::string(name_of(stage)).append(".").append(std::to_string(member)).append(".");
+            const auto lookup = [&](const std::string& name) { return tensor(prefix + name); };
+            networks_.push_back(std::make_unique<Network>(sizes_of(spec, stage), lookup, *kernels_,
+                                                          options.precision));
+        }
+    }
+    const auto affine = [&](const std::string& name, int size, int times) {
+        const float* mean = tensor("normalizer." + name + ".mean");
+        const float* scale = tensor("normalizer." + name + ".scale");
+        Affine result{repeated({mean, mean + size}, times), repeated({scale, scale + size}, times),
+                      {}};
+        for (const float value : result.scale) result.inverse.push_back(1.0f / value);
+        return result;
+    };
+    state_ = affine("state", spec.state_size, spec.horizon);
+    action_ = affine("action", spec.action_size, spec.horizon);
+    reward_ = affine("reward", 1, 1);
+    value_ = affine("value", 1, 1);
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    low_ = repeated(bounds(spec.environment.action_low, -infinity), spec.horizon);
+    high_ = repeated(bounds(spec.environment.action_high, infinity), spec.horizon);
+
+    for (int i = 0; i < pool_.threads(); ++i) {
+        workers_.push_back(std::make_unique<Worker>(spec, objective_, chunk_capacity_));
+        for (const auto& network : networks_) {
+            workers_.back()->activations.reserve(network->packed, chunk_capacity_, *kernels_);
+        }
+    }
+    const auto rows = [&](Stage stage) {
+        return static_cast<int>(spec.stage(stage).sampler->angles.size());
+    };
+    prepare(1, 1, 1, rows(Stage::proposal), rows(Stage::dynamics));
+}
+
+Engine::~Engine() = default;
+
+void Engine::prepare(int robots, int candidates, int groups, int proposal_rows,
+                     int dynamics_rows) {
+    schedules_[0].reserve(groups, proposal_rows);
+    schedules_[1].reserve(groups, dynamics_rows);
+    networks_[0]->conditioning.reserve(robots, proposal_rows);
+    networks_[1]->conditioning.reserve(robots, dynamics_rows);
+    for (std::size_t i = 2; i < networks_.size(); ++i) networks_[i]->conditioning.reserve(robots, 1);
+    const auto count = static_cast<std::size_t>(robots) * candidates;
+    grow(conditions_, static_cast<std::size_t>(robots) * networks_[0]->packed.condition_history.depth);
+    grow(plans_, count * spec_.horizon * spec_.action_size);
+    grow(scores_, count);
+    grow(violations_, count);
+    grow(ties_, count);
+}
+
+Status Engine::sample(const PlanRequest& request, float* actions) noexcept {
+    Call call{.request = request, .sampling = true, .actions = actions};
+    return run(call);
+}
+
+Status Engine::predict(const PlanRequest& request, const float* actions, float* states) noexcept {
+    Call call{.request = request, .predicting = true, .given_actions = actions, .states = states};
+    return run(call);
+}
+
+Status Engine::score(const PlanRequest& request, const float* states, const float* actions,
+                     const PlanOutput& output) noexcept {
+    Call call{.request = request,
+              .scoring = true,
+              .given_actions = actions,
+              .given_states = states,
+              .scores = output.scores,
+              .violations = output.violations,
+              .ties = output.tie_breaks};
+    return run(call);
+}
+
+Status Engine::plan(const PlanRequest& request, const PlanOutput& output) noexcept {
+    Call call{.request = request,
+              .sampling = true,
+              .predicting = true,
+              .scoring = true,
+              .actions = output.actions,
+              .states = output.states,
+              .scores = output.scores,
+              .violations = output.violations,
+              .ties = output.tie_breaks,
+              .best = output.best,
+              .best_actions = output.best_actions};
+    return run(call);
+}
+
+Status Engine::run(Call& call) noexcept {
+    if (busy_.test_and_set(std::memory_order_acquire)) return Status::busy;
+    Status status = check(call);
+    if (status == Status::ok && !plan_ahead(call)) status = Status::too_large;
+    if (status == Status::ok) {
+        call.engine = this;
+        embed(call);
+        pool_.run(
+            [](void* context, int worker) {
+                Call& shared = *static_cast<Call*>(context);
+                shared.engine->work(shared, worker);
+            },
+            &call);
+        if (call.best || call.best_actions) call.rank(spec_);
+    }
+    busy_.clear(std::memory_order_release);
+    return status;
+}
+
+Status Engine::check(const Call& call) const noexcept {
+    const PlanRequest& request = call.request;
+    if (request.robots < 1 || request.groups.empty()) return Status::invalid_argument;
+    for (const CandidateGroup& group : request.groups) {
+        if (group.count < 1) return Status::invalid_argument;
+        for (const SamplerSpec* sampler : {group.proposal, group.dynamics}) {
+            if (sampler && (sampler->angles.empty() ||
+                            static_cast<int>(sampler->angles.size()) > kMaxSamplerSteps)) {
+                return Status::invalid_argument;
+            }
+        }
+    }
+    for (const Term& term : request.terms) {
+        if (term.index < 0 || term.index >= spec_.state_size) return Status::invalid_argument;
+    }
+    const auto finite = [](const float* values, std::ptrdiff_t count) {
+        for (std::ptrdiff_t i = 0; i < count; ++i) {
+            if (!std::isfinite(values[i])) return false;
+        }
+        return true;
+    };
+    const std::ptrdiff_t robots = request.robots, past = spec_.history - 1;
+    const bool all_finite =
+        finite(request.states, robots * spec_.history * spec_.state_size) &&
+        finite(request.actions, robots * past * spec_.action_size) &&
+        finite(request.mask, robots * past) && finite(request.context, robots * spec_.context);
+    return all_finite ? Status::ok : Status::not_finite;
+}
+
+/// Schedules the samplers, finds room, and cuts the groups into chunks. False where memory lacks.
+bool Engine::plan_ahead(Call& call) noexcept {
+    const PlanRequest& request = call.request;
+    const auto steps = [&](const SamplerSpec* own, Stage stage) {
+        return static_cast<int>((own ? *own : *spec_.stage(stage).sampler).angles.size());
+    };
+    int rows[2] = {0, 0};
+    for (const CandidateGroup& group : request.groups) {
+        rows[0] += steps(group.proposal, Stage::proposal);
+        rows[1] += steps(group.dynamics, Stage::dynamics);
+    }
+    call.candidates = request.candidates();
+    try {
+        prepare(request.robots, call.candidates, static_cast<int>(request.groups.size()), rows[0],
+                rows[1]);
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+    for (const Stage stage : {Stage::proposal, Stage::dynamics}) {
+        Schedule& schedule = schedules_[static_cast<int>(stage)];
+        schedule.clear();
+        for (const CandidateGroup& group : request.groups) {
+            const bool first = stage == Stage::proposal;
+            schedule.add_group(first ? group.proposal : group.dynamics, *spec_.stage(stage).sampler);
+        }
+    }
+    objective_.set_terms(request.terms);
+    if (!call.actions) call.actions = plans_.data();
+    if (!call.scores) call.scores = scores_.data();
+    if (!call.violations) call.violations = violations_.data();
+    if (!call.ties) call.ties = ties_.data();
+    call.cut(chunk_capacity_, pool_.threads());
+    return true;
+}
+
+/// The condition vectors, normalised, and each needed network's embedding of them.
+void Engine::embed(const Call& call) noexcept {
+    const PlanRequest& request = call.request;
+    const int depth = networks_[0]->packed.condition_history.depth;
+    const int past = spec_.history - 1;
+    for (std::ptrdiff_t robot = 0; robot < request.robots; ++robot) {
+        float* to = conditions_.data() + robot * depth;
+        const float* mask = request.mask + robot * past;
+        for (int h = 0; h < spec_.history; ++h) {
+            const float* from = request.states + (robot * spec_.history + h) * spec_.state_size;
+            const float weight = h < past ? mask[h] : 1.0f;
+            for (int i = 0; i < spec_.state_size; ++i) {
+                *to++ = (from[i] - state_.mean[i]) / state_.scale[i] * weight;
+            }
+        }
+        for (int h = 0; h < past; ++h) {
+            const float* from = request.actions + (robot * past + h) * spec_.action_size;
+            for (int i = 0; i < spec_.action_size; ++i) {
+                *to++ = (from[i] - action_.mean[i]) / action_.scale[i] * mask[h];
+            }
+        }
+        to = std::copy_n(mask, past, to);
+        std::copy_n(request.context + robot * spec_.context, spec_.context, to);
+    }
+    for (std::size_t i = 0; i < networks_.size(); ++i) {
+        if (!call.needs(static_cast<int>(i), objective_)) continue;
+        const bool denoises = i < 2;
+        networks_[i]->conditioning.embed(conditions_.data(), request.robots,
+                                         denoises ? schedules_[i].features() : nullptr,
+                                         denoises ? schedules_[i].rows() : 1);
+    }
+}
+
+void Engine::work(Call& call, int index) noexcept {
+    // First everything that candidates share, then the candidates: one meeting between the two.
+    int part = call.next_part.fetch_add(1, std::memory_order_relaxed);
+    int before = 0;
+    for (std::size_t i = 0; i < networks_.size(); ++i) {
+        if (!call.needs(static_cast<int>(i), objective_)) continue;
+        Conditioning& conditioning = networks_[i]->conditioning;
+        for (; part < before + conditioning.parts();
+             part = call.next_part.fetch_add(1, std::memory_order_relaxed)) {
+            conditioning.modulate(part - before);
+        }
+        before += conditioning.parts();
+    }
+    pool_.meet();
+
+    Worker& worker = *workers_[index];
+    for (;;) {
+        const int next = call.next_chunk.fetch_add(1, std::memory_order_relaxed);
+        if (next >= call.chunks) return;
+        const Chunk chunk = chunk_of(call, next);
+        propose(call, chunk, worker);
+        if (call.predicting || call.scoring) follow(call, chunk, worker);
+        if (call.scoring) evaluate(call, chunk, worker);
+    }
+}
+
+Engine::Chunk Engine::chunk_of(const Call& call, int index) const noexcept {
+    const int per_robot = call.chunks / call.request.robots;
+    Chunk chunk{.robot = index / per_robot, .group = 0, .first = 0, .count = 0};
+    int rest = index % per_robot;
+    for (const CandidateGroup& group : call.request.groups) {
+        const int chunks = call.chunks_of(group.count);
+        if (rest < chunks) {
+            // Near-equal parts, the larger ones first.
+            const int size = group.count / chunks, larger = group.count % chunks;
+            chunk.in_group = rest * size + std::min(rest, larger);
+            chunk.first += chunk.in_group;
+            chunk.count = size + (rest < larger ? 1 : 0);
+            break;
+        }
+        rest -= chunks;
+        chunk.first += group.count;
+        ++chunk.group;
+    }
+    return chunk;
+}
+
+/// Actions of the chunk: drawn or given; leaves them clipped in the call and normalised in the worker.
+void Engine::propose(const Call& call, const Chunk& chunk, Worker& worker) const noexcept {
+    const int size = spec_.horizon * spec_.action_size;
+    const std::ptrdiff_t at = chunk.index(call.candidates) * size;
+    const float* actions = call.given_actions ? call.given_actions + at : call.actions + at;
+    if (call.sampling) {
+        denoise(call, chunk, worker, Stage::proposal);
+        for (int c = 0; c < chunk.count; ++c) {
+            const float* x = worker.actions.data() + std::ptrdiff_t{c} * size;
+            float* out = call.actions + at + std::ptrdiff_t{c} * size;
+            for (int i = 0; i < size; ++i) {
+                const float value = x[i] * action_.scale[i] + action_.mean[i];
+                // Written so that what is not a number stays visible.
+                const float raised = value < low_[i] ? low_[i] : value;
+                out[i] = raised > high_[i] ? high_[i] : raised;
+            }
+        }
+    }
+    for (int c = 0; c < chunk.count; ++c) {
+        const float* from = actions + std::ptrdiff_t{c} * size;
+        float* x = worker.actions.data() + std::ptrdiff_t{c} * size;
+        for (int i = 0; i < size; ++i) x[i] = (from[i] - action_.mean[i]) * action_.inverse[i];
+    }
+}
+
+/// States that follow: predicted or given; leaves both units in the worker.
+void Engine::follow(const Call& call, const Chunk& chunk, Worker& worker) const noexcept {
+    const int size = spec_.horizon * spec_.state_size;
+    const std::ptrdiff_t at = chunk.index(call.candidates) * size;
+    if (call.predicting) denoise(call, chunk, worker, Stage::dynamics);
+    for (int c = 0; c < chunk.count; ++c) {
+        const std::ptrdiff_t offset = std::ptrdiff_t{c} * size;
+        float* x = worker.states.data() + offset;
+        float* environment = worker.environment_states.data() + offset;
+        if (call.predicting) {
+            for (int i = 0; i < size; ++i) environment[i] = x[i] * state_.scale[i] + state_.mean[i];
+            if (call.states) std::copy_n(environment, size, call.states + at + offset);
+        } else {
+            std::copy_n(call.given_states + at + offset, size, environment);
+            for (int i = 0; i < size; ++i) {
+                x[i] = (environment[i] - state_.mean[i]) * state_.inverse[i];
+            }
+        }
+    }
+}
+
+/// Leaves score, violation and tie-break of every candidate in the call.
+void Engine::evaluate(const Call& call, const Chunk& chunk, Worker& worker) const noexcept {
+    if (objective_.needs_learned()) predict_learned(chunk, worker);
+    const std::ptrdiff_t first = chunk.index(call.candidates);
+    const std::ptrdiff_t steps = spec_.horizon;
+    const float* actions = call.given_actions ? call.given_actions : call.actions;
+    const auto members = static_cast<std::ptrdiff_t>(networks_.size()) - 2;
+    for (std::ptrdiff_t c = 0; c < chunk.count; ++c) {
+        for (std::ptrdiff_t m = 0; m < members; ++m) {
+            const std::ptrdiff_t at = (m * chunk_capacity_ + c) * steps;
+            worker.learned[m] = {worker.rewards.data() + at, worker.logits.data() + at,
+                                 worker.values[m * chunk_capacity_ + c]};
+        }
+        const Evaluation evaluation = objective_.evaluate(
+            worker.environment_states.data() + c * steps * spec_.state_size,
+            actions + (first + c) * steps * spec_.action_size, worker.learned, worker.scratch);
+        call.scores[first + c] = evaluation.score;
+        call.violations[first + c] = evaluation.violation;
+        call.ties[first + c] = evaluation.tie_break;
+    }
+}
+
+/// Every ensemble member's outputs in environment units, step by step.
+void Engine::predict_learned(const Chunk& chunk, Worker& worker) const noexcept {
+    for (std::size_t i = 2; i < networks_.size(); ++i) {
+        const Network& network = *networks_[i];
+        gather(network, chunk.count, worker);
+        forward(network.packed, *kernels_, network.conditioning.modulation(chunk.robot, 0),
+                network.conditioning.token_bias(chunk.robot), chunk.count, worker.activations);
+        const int patch = network.packed.sizes.patch, tokens = network.packed.sizes.tokens();
+        const std::ptrdiff_t stride = network.packed.final_out.columns;
+        for (std::ptrdiff_t c = 0; c < chunk.count; ++c) {
+            const std::ptrdiff_t slot = static_cast<std::ptrdiff_t>(i - 2) * chunk_capacity_ + c;
+            float* reward = worker.rewards.data() + slot * spec_.horizon;
+            float* logit = worker.logits.data() + slot * spec_.horizon;
+            for (int k = 0; k < spec_.horizon; ++k) {
+                const float* out = worker.activations.outputs() + (c * tokens + k / patch) * stride +
+                                   k % patch * kObjectiveOutputs;
+                reward[k] = out[0] * reward_.scale[0] + reward_.mean[0];
+                logit[k] = out[1];
+                worker.values[slot] = out[2] * value_.scale[0] + value_.mean[0];
+            }
+        }
+    }
+}
+
+/// Draws the noisy trajectories of the chunk and takes them through the rows of their sampler.
+void Engine::denoise(const Call& call, const Chunk& chunk, Worker& worker,
+                     Stage stage) const noexcept {
+    const auto index = static_cast<std::size_t>(stage);
+    const Network& network = *networks_[index];
+    const Schedule& schedule = schedules_[index];
+    const CandidateGroup& group = call.request.groups[chunk.group];
+    const bool proposing = stage == Stage::proposal;
+    const int size = spec_.horizon * (proposing ? spec_.action_size : spec_.state_size);
+    float* x = proposing ? worker.actions.data() : worker.states.data();
+    const auto draw = [&](int step, float* out) {
+        const auto word = static_cast<std::uint32_t>(call.request.robot_ids[chunk.robot] << 16) |
+                          static_cast<std::uint32_t>(index) << 8 | static_cast<std::uint32_t>(step);
+        for (int c = 0; c < chunk.count; ++c) {
+            kernels_->normals(
+                {.seed = call.request.seed,
+                 .candidate = static_cast<std::uint32_t>(chunk.first + c),
+                 .plan_index = static_cast<std::uint32_t>(call.request.plan_index[chunk.robot]),
+                 .last_word = word,
+                 .count = size,
+                 .out = out + std::ptrdiff_t{c} * size});
+        }
+    };
+
+    const int first = schedule.first_row(chunk.group), rows = schedule.row_count(chunk.group);
+    draw(0, x);
+    if (proposing && group.start) {
+        const float* start =
+            group.start + (std::ptrdiff_t{chunk.robot} * group.count + chunk.in_group) * size;
+        const auto cosine = static_cast<float>(std::cos(schedule.row(first).t));
+        const auto sine = static_cast<float>(std::sin(schedule.row(first).t));
+        for (int c = 0; c < chunk.count; ++c) {
+            for (int i = 0; i < size; ++i, ++start, ++x) {
+                *x = cosine * ((*start - action_.mean[i]) * action_.inverse[i]) + sine * *x;
+            }
+        }
+        x = worker.actions.data();
+    }
+    const NetworkSizes& sizes = network.packed.sizes;
+    for (int i = 0; i < rows; ++i) {
+        const SamplerRow& row = schedule.row(first + i);
+        gather(network, chunk.count, worker);
+        forward(network.packed, *kernels_,
+                network.conditioning.modulation(chunk.robot, first + i),
+                network.conditioning.token_bias(chunk.robot), chunk.count, worker.activations);
+        const bool fresh = row.noise != 0.0;
+        if (fresh) draw(i + 1, worker.noise.data());
+        kernels_->update({.rows = chunk.count * sizes.tokens(),
+                          .size = sizes.patch * sizes.noisy,
+                          .a = static_cast<float>(row.a),
+                          .b = static_cast<float>(row.b),
+                          .noise = static_cast<float>(row.noise),
+                          .x = x,
+                          .velocity = worker.activations.outputs(),
+                          .velocity_stride = network.packed.final_out.columns,
+                          .eps = fresh ? worker.noise.data() : nullptr});
+    }
+}
+
+/// The network's input rows: per time step states, where it reads them, then actions.
+void Engine::gather(const Network& network, int count, Worker& worker) const noexcept {
+    const NetworkSizes& sizes = network.packed.sizes;
+    const int state_size = sizes.noisy + sizes.clean - spec_.action_size;  // 0 for the proposal
+    const int action_size = spec_.action_size;
+    const float* state = worker.states.data();
+    const float* action = worker.actions.data();
+    float* row = worker.activations.features();
+    for (int token = 0; token < count * sizes.tokens(); ++token) {
+        float* to = row;
+        for (int step = 0; step < sizes.patch; ++step) {
+            to = std::copy_n(state, state_size, to);
+            to = std::copy_n(action, action_size, to);
+            state += state_size;
+            action += action_size;
+        }
+        row += network.packed.token.depth;
+        std::fill(to, row, 0.0f);
+    }
+}
+
+}  // namespace dmpc

@@ -1,0 +1,60 @@
+// The number types that enter matrix products: how an activation is stored, how weights are packed,
+// and one step of a dot product.
+namespace dmpc::cpu::DMPC_TARGET {
+
+struct Float32 {
+    using Element = float;
+    using Packed = float;
+    static constexpr int kDepthStep = 1;  // depth that one packed vector covers
+    using Weights = F32;
+
+    static Weights weights(const Packed* from) { return load(from); }
+    static F32 dot(F32 sums, const Element* a, Weights w) { return sums + *a * w; }
+    static void put(Element* to, F32 value) { store(to, value); }
+    static Packed pack(const float* weight) { return *weight; }
+};
+
+inline std::uint32_t to_bfloat16(std::uint32_t word) {
+    return (word + 0x7FFFu + ((word >> 16) & 1u)) >> 16;
+}
+
+/// Pairs of consecutive depths share a 32-bit lane, the even one in the low half.
+struct Bfloat16 {
+    using Element = std::uint16_t;
+    using Packed = std::uint32_t;
+    static constexpr int kDepthStep = 2;
+    using Weights = U32;
+
+    static Weights weights(const Packed* from) { return load_as<U32>(from); }
+
+    static F32 dot(F32 sums, const Element* a, Weights w) {
+        std::uint32_t pair;
+        __builtin_memcpy(&pair, a, sizeof pair);
+#if defined(__AVX512BF16__)
+        return bits<F32>(_mm512_dpbf16_ps(bits<__m512>(sums), bits<__m512bh>(splat(pair)),
+                                          bits<__m512bh>(w)));
+#else
+        const float low = bits<float>(pair << 16);
+        const float high = bits<float>(pair & 0xFFFF0000u);
+        sums = sums + low * bits<F32>(w << 16);
+        return sums + high * bits<F32>(w & 0xFFFF0000u);
+#endif
+    }
+
+    static void put(Element* to, F32 value) {
+#if defined(__AVX512BF16__)
+        store(to, _mm512_cvtneps_pbh(bits<__m512>(value)));
+#else
+        const U32 word = bits<U32>(value);
+        const U32 rounded = (word + 0x7FFFu + ((word >> 16) & 1u)) >> 16;
+        store(to, __builtin_convertvector(rounded, U16));
+#endif
+    }
+
+    static Packed pack(const float* weight) {
+        return to_bfloat16(bits<std::uint32_t>(weight[0])) |
+               to_bfloat16(bits<std::uint32_t>(weight[1])) << 16;
+    }
+};
+
+}  // namespace dmpc::cpu::DMPC_TARGET

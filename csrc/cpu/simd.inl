@@ -1,0 +1,99 @@
+// Vectors of the compiler's own kind: one source for every instruction set. No standard header whose
+// inline functions could be compiled for one instruction set and linked into another.
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace dmpc::cpu::DMPC_TARGET {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+constexpr int kRowTile = 12;  // 24 sums, 2 weights and a few broadcasts fill 32 registers
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+constexpr int kRowTile = 6;
+#else
+constexpr int kLanes = 4;
+constexpr int kRowTile = 6;
+#endif
+constexpr int kTileVectors = 2;
+constexpr int kTileColumns = kTileVectors * kLanes;
+
+typedef float F32 __attribute__((vector_size(kLanes * 4)));
+typedef std::int32_t I32 __attribute__((vector_size(kLanes * 4)));
+typedef std::uint32_t U32 __attribute__((vector_size(kLanes * 4)));
+typedef std::uint16_t U16 __attribute__((vector_size(kLanes * 2)));
+
+template <class V, class T>
+inline V load_as(const T* from) {
+    V value;
+    __builtin_memcpy(&value, from, sizeof value);
+    return value;
+}
+inline F32 load(const float* from) { return load_as<F32>(from); }
+
+template <class V, class T>
+inline void store(T* to, V value) {
+    __builtin_memcpy(to, &value, sizeof value);
+}
+
+template <class To, class From>
+inline To bits(From from) {
+    static_assert(sizeof(To) == sizeof(From));
+    To to;
+    __builtin_memcpy(&to, &from, sizeof to);
+    return to;
+}
+
+inline F32 splat(float value) { return value - F32{}; }
+inline U32 splat(std::uint32_t value) { return value - U32{}; }
+inline F32 max(F32 a, F32 b) { return a > b ? a : b; }
+inline F32 min(F32 a, F32 b) { return a < b ? a : b; }
+
+/// 0, 1, 2, ...
+inline U32 lane_numbers() {
+    U32 lanes{};
+    for (int i = 0; i < kLanes; ++i) lanes[i] = static_cast<std::uint32_t>(i);
+    return lanes;
+}
+
+/// `value` where the lane number is below `count`, `other` elsewhere.
+inline F32 keep_first(F32 value, int count, F32 other) {
+    const I32 lanes = bits<I32>(lane_numbers());
+    return lanes < (count - I32{}) ? value : other;
+}
+
+#if defined(__AVX512F__)
+inline float sum(F32 v) { return _mm512_reduce_add_ps(reinterpret_cast<__m512&>(v)); }
+inline float largest(F32 v) { return _mm512_reduce_max_ps(reinterpret_cast<__m512&>(v)); }
+#else
+inline float sum(F32 v) {
+    float total = 0;
+    for (int i = 0; i < kLanes; ++i) total += v[i];
+    return total;
+}
+inline float largest(F32 v) {
+    float best = v[0];
+    for (int i = 1; i < kLanes; ++i) best = v[i] > best ? v[i] : best;
+    return best;
+}
+#endif
+
+inline F32 square_root(F32 v) {
+#if defined(__AVX512F__)
+    return bits<F32>(_mm512_sqrt_ps(bits<__m512>(v)));
+#elif defined(__AVX2__)
+    return bits<F32>(_mm256_sqrt_ps(bits<__m256>(v)));
+#else
+    for (int i = 0; i < kLanes; ++i) v[i] = __builtin_sqrtf(v[i]);
+    return v;
+#endif
+}
+
+inline int minimum(int a, int b) { return a < b ? a : b; }
+inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+}  // namespace dmpc::cpu::DMPC_TARGET

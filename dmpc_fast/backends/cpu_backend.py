@@ -1,0 +1,164 @@
+"""The C++ engine: a whole plan as one native program. This adapter checks arrays and does no maths."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import Any
+
+import numpy as np
+
+from dmpc_fast.backends.base import (
+    BackendUnavailableError,
+    CandidateGroup,
+    PlanRequest,
+    PlanResult,
+    check_array,
+    check_request,
+)
+from dmpc_fast.model_file import Model
+from dmpc_fast.objectives import Term
+from dmpc_fast.spec import SamplerSpec
+
+DTYPES = ("float32", "bf16")
+
+
+class CpuBackend:
+    """Runs a model on the CPU, without torch.
+
+    Args:
+        model: the loaded model.
+        dtype: ``float32``, or ``bf16`` for the operands of the large matrix products.
+        threads: threads of the engine, the caller included; None for one per processor.
+        instruction_set: ``auto``, or one of ``portable``, ``avx2``, ``avx512``, ``avx512_bf16``.
+        spin: idle threads spin instead of sleeping: plans start sooner, cores stay busy.
+        pin: tie each thread but the caller to a processor of its own.
+
+    Raises:
+        BackendUnavailableError: the extension is missing, or this machine or build lacks the dtype
+            or the instruction set.
+    """
+
+    name = "cpu"
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        dtype: str = "float32",
+        threads: int | None = None,
+        instruction_set: str = "auto",
+        spin: bool = False,
+        pin: bool = False,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise BackendUnavailableError(f"backend 'cpu' runs dtype {DTYPES}, not {dtype!r}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be 1 or more, got {threads}")
+        try:
+            native = importlib.import_module("dmpc_fast._engine")
+        except ImportError as error:
+            raise BackendUnavailableError(f"the C++ engine cannot be imported: {error}") from error
+        self._spec = model.spec
+        if instruction_set not in native.instruction_sets():
+            raise BackendUnavailableError(
+                f"instruction_set must be one of {native.instruction_sets()} on this machine, got "
+                f"{instruction_set!r}"
+            )
+        self._engine = native.Engine(
+            model.spec.to_json(),
+            {name: np.ascontiguousarray(array) for name, array in model.tensors.items()},
+            dtype,
+            threads=threads or 0,
+            instruction_set=instruction_set,
+            spin=spin,
+            pin=pin,
+        )
+
+    @property
+    def instruction_set(self) -> str:
+        """The instruction set whose kernels run."""
+        name: str = self._engine.instruction_set
+        return name
+
+    @property
+    def threads(self) -> int:
+        count: int = self._engine.threads
+        return count
+
+    def sample(self, request: PlanRequest) -> np.ndarray:
+        """Draw proposals: (B, N, F, A), clipped to the action bounds."""
+        actions: np.ndarray = self._engine.sample(self._native(request))
+        return actions
+
+    def predict(self, request: PlanRequest, actions: np.ndarray) -> np.ndarray:
+        """States (B, N, F, S) that follow `actions` (B, N, F, A)."""
+        self._check(request, "actions", actions, self._spec.action_size)
+        states: np.ndarray = self._engine.predict(self._native(request), actions)
+        return states
+
+    def score(
+        self, request: PlanRequest, states: np.ndarray, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scores, violations and tie-breaks, each (B, N), of given trajectories."""
+        self._check(request, "states", states, self._spec.state_size)
+        self._check(request, "actions", actions, self._spec.action_size)
+        scores, violations, tie_breaks = self._engine.score(self._native(request), states, actions)
+        return scores, violations, tie_breaks
+
+    def plan(self, request: PlanRequest) -> PlanResult:
+        """sample, predict, score and rank as one."""
+        return PlanResult(*self._engine.plan(self._native(request)))
+
+    def _native(self, request: PlanRequest) -> Any:
+        check_request(self._spec, request)
+        if request.deadline_s is not None:
+            raise ValueError("backend 'cpu' keeps no deadlines: deadline_s must be None")
+        arrays = {
+            name: getattr(request, name)
+            for name in ("states", "actions", "mask", "context", "robots", "plan_index")
+        }
+        for name, array in arrays.items():
+            _check_contiguous(f"request.{name}", array)
+        terms = request.objective
+        return self._engine.request(
+            **arrays,
+            seed=request.seed,
+            groups=[_group(group) for group in request.groups],
+            terms=None if terms is None else [_term(term) for term in terms],
+        )
+
+    def _check(self, request: PlanRequest, name: str, array: np.ndarray, size: int) -> None:
+        shape = (len(request.states), request.num_samples, self._spec.horizon, size)
+        check_array(name, array, shape)
+        _check_contiguous(name, array)
+
+
+def _check_contiguous(name: str, array: np.ndarray) -> None:
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{name} must be C-contiguous, got strides {array.strides}")
+
+
+def _group(group: CandidateGroup) -> tuple[Any, ...]:
+    """(count, proposal sampler, dynamics sampler, start) as the engine takes it."""
+    if group.start is not None:
+        _check_contiguous("a group's start", group.start)
+    return int(group.count), _sampler(group.proposal), _sampler(group.dynamics), group.start
+
+
+def _sampler(sampler: SamplerSpec | None) -> tuple[str, list[float]] | None:
+    return None if sampler is None else (sampler.rule, [float(angle) for angle in sampler.angles])
+
+
+def _term(term: Term) -> tuple[Any, ...]:
+    """(kind, weight, index, target, variance, low, high); what a kind lacks is never read."""
+    low, high = getattr(term, "low", None), getattr(term, "high", None)
+    return (
+        type(term).__name__,
+        getattr(term, "weight", 1.0),
+        getattr(term, "index", 0),
+        getattr(term, "target", 0.0),
+        getattr(term, "variance", 1.0),
+        -math.inf if low is None else low,
+        math.inf if high is None else high,
+    )
