@@ -13,6 +13,7 @@
 #include "core/sampler.hpp"
 #include "dmpc/model_file.hpp"
 #include "dmpc/philox.hpp"
+#include "engine_binding.hpp"
 
 namespace dmpc::bindings {
 namespace {
@@ -142,4 +143,5 @@ PYBIND11_MODULE(_engine, m) {
     m.def("sampler_rows", &sampler_rows, py::arg("rule"), py::arg("angles"),
           "Rows (t, s, a, b, noise) of a sampler, float64 (angles, 5).");
     m.def("spec_fields", &dmpc::spec_fields, "Field names of the description's parts, as read.");
+    bind_engine(m);
 }
