@@ -69,8 +69,8 @@ def add_episode_arguments(parser: argparse.ArgumentParser) -> None:
 def episode_options(args: argparse.Namespace) -> dict[str, Any]:
     """What the two groups of options say, as keyword arguments."""
     names = (
-        "backend", "dtype", "num_samples", "action_chunk", "modify", "workers", "batch", "max_steps",
-        "allow_period_mismatch", "seed",
+        "backend", "dtype", "num_samples", "action_chunk", "modify", "workers", "batch",
+        "max_steps", "allow_period_mismatch", "seed",
     )  # fmt: skip
     return {**{name: getattr(args, name) for name in names}, "progress": not args.no_progress}
 

@@ -80,11 +80,11 @@ class EpisodeStore:
 
     @property
     def state_size(self) -> int:
-        return self.observations.shape[1]
+        return int(self.observations.shape[1])
 
     @property
     def action_size(self) -> int:
-        return self.actions.shape[1]
+        return int(self.actions.shape[1])
 
     def episode(self, index: int) -> Episode:
         """Episode `index`, as views of the arrays."""

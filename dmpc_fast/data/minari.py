@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import minari
 import numpy as np
@@ -50,7 +51,7 @@ class _Source:
 
     @property
     def id(self) -> str:
-        return self.dataset.id
+        return str(self.dataset.id)
 
 
 def load_episodes(
@@ -172,8 +173,8 @@ def _control_period(dataset: minari.MinariDataset) -> float:
             environment = dataset.recover_environment()
     except Exception as error:
         raise DatasetError(
-            f"dataset {dataset.id!r}: its control period is unknown, because its environment cannot "
-            f"be recovered ({type(error).__name__}: {error}); {remedy}"
+            f"dataset {dataset.id!r}: its control period is unknown, because its environment "
+            f"cannot be recovered ({type(error).__name__}: {error}); {remedy}"
         ) from error
     try:
         period = getattr(environment.unwrapped, "dt", None)
@@ -182,8 +183,8 @@ def _control_period(dataset: minari.MinariDataset) -> float:
     if not isinstance(period, (int, float, np.floating)) or not 0 < period < math.inf:
         name = dataset.env_spec.id if dataset.env_spec else "its environment"
         raise DatasetError(
-            f"dataset {dataset.id!r}: its control period is unknown, because {name} has no positive "
-            f"`dt` (got {period!r}); {remedy}"
+            f"dataset {dataset.id!r}: its control period is unknown, because {name} has no "
+            f"positive `dt` (got {period!r}); {remedy}"
         )
     return float(period)
 
@@ -213,7 +214,7 @@ def _episodes(source: _Source) -> Iterator[Episode]:
             yield _convert(source, index, data)
 
 
-def _convert(source: _Source, index: int, data: dict) -> Episode:
+def _convert(source: _Source, index: int, data: dict[str, Any]) -> Episode:
     """One of Minari's episodes as checked float32 vectors."""
     where = f"dataset {source.id!r}, episode {index}"
     steps = len(data["rewards"])
@@ -251,15 +252,15 @@ def _check_finite(where: str, name: str, array: np.ndarray) -> None:
         )
 
 
-def _terminated(where: str, data: dict) -> bool:
+def _terminated(where: str, data: dict[str, Any]) -> bool:
     """Whether the episode ends by termination; no flag at all is the end of the data."""
     terminations = np.asarray(data["terminations"]).reshape(-1).astype(bool)
     truncations = np.asarray(data["truncations"]).reshape(-1).astype(bool)
     early = np.flatnonzero(terminations[:-1] | truncations[:-1])
     if len(early):
         raise DatasetError(
-            f"{where}, step {early[0]}: flagged as the episode's end, but {len(terminations)} steps "
-            "are stored; only the last step may be flagged"
+            f"{where}, step {early[0]}: flagged as the episode's end, but {len(terminations)} "
+            "steps are stored; only the last step may be flagged"
         )
     return bool(terminations[-1])
 

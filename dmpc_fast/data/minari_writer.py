@@ -88,8 +88,11 @@ class DatasetWriter:
         terminated: bool,
         seed: int | None = None,
     ) -> None:
-        """One episode: observations (T + 1, ...) as the space has them, stacked; actions (T, A);
-        rewards (T,); whether it ended by termination; the seed that the environment was reset with."""
+        """One episode.
+
+        observations: (T + 1, ...) as the space has them, stacked. actions: (T, A). rewards: (T,).
+        terminated: whether it ended by termination. seed: what the environment was reset with.
+        """
         steps = len(rewards)
         space = self._storage.action_space
         ends = np.zeros(steps, bool)
@@ -144,7 +147,7 @@ class DatasetWriter:
         shutil.rmtree(replaced, ignore_errors=True)
 
     def _discard(self) -> None:
-        """Remove what is unfinished, and the folders that were made for it if nothing is in them."""
+        """Remove what is unfinished, and the empty folders that were made for it."""
         shutil.rmtree(self._partial, ignore_errors=True)
         for folder in self._made:
             with contextlib.suppress(OSError):
@@ -171,7 +174,7 @@ def _float32(observations: Any) -> Any:
 
 def _namespace(dataset_id: str) -> str | None:
     try:
-        namespace, _, _ = parse_dataset_id(dataset_id)
+        namespace: str | None = parse_dataset_id(dataset_id)[0]
     except (TypeError, ValueError):
         raise DatasetError(
             f"malformed dataset id {dataset_id!r}: expected (namespace/)name-vN, such as "

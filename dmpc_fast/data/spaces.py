@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+Space = spaces.Space[Any]
+
 
 class DatasetError(ValueError):
     """A dataset, or a space of it, is not one that this package can use; the message says why."""
 
 
-def observation_layout(space: spaces.Space, owner: str) -> tuple[tuple[str, ...] | None, int]:
+def observation_layout(space: Space, owner: str) -> tuple[tuple[str, ...] | None, int]:
     """Keys (None for a plain Box) and flat size of an observation space.
 
     owner: whose space it is, for errors. Raises `DatasetError` for images and for anything that is
@@ -35,7 +37,7 @@ def observation_layout(space: spaces.Space, owner: str) -> tuple[tuple[str, ...]
 
 
 def action_bounds(
-    space: spaces.Space, owner: str
+    space: Space, owner: str
 ) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
     """Lower and upper bounds per action dimension, None where there is none.
 
@@ -73,7 +75,7 @@ def flatten_observations(
     return np.concatenate(parts, axis=-1)
 
 
-def float32_space(space: spaces.Space) -> spaces.Space:
+def float32_space(space: Space) -> Space:
     """The space of the same observations or actions held in float32."""
     if isinstance(space, spaces.Dict):
         return spaces.Dict({key: float32_space(value) for key, value in space.spaces.items()})
@@ -83,7 +85,7 @@ def float32_space(space: spaces.Space) -> spaces.Space:
 
 
 def stack_observations(observations: Sequence[Any]) -> Any:
-    """Single observations, arrays or nested dictionaries of arrays, stacked along a new first axis."""
+    """Single observations, arrays or nested dictionaries of them, stacked along a new first axis."""
     first = observations[0]
     if isinstance(first, Mapping):
         return {key: stack_observations([each[key] for each in observations]) for key in first}
@@ -108,7 +110,7 @@ def _lookup(observations: Any, key: str) -> Any:
     raise DatasetError(f"observation lacks the key {key!r}; it has {sorted(observations)}")
 
 
-def _leaves(space: spaces.Dict, prefix: str) -> Iterator[tuple[str, spaces.Space]]:
+def _leaves(space: spaces.Dict, prefix: str) -> Iterator[tuple[str, Space]]:
     for key, value in space.spaces.items():
         if isinstance(value, spaces.Dict):
             yield from _leaves(value, f"{prefix}{key}.")
@@ -116,7 +118,7 @@ def _leaves(space: spaces.Dict, prefix: str) -> Iterator[tuple[str, spaces.Space
             yield f"{prefix}{key}", value
 
 
-def _box_size(space: spaces.Space, name: str) -> int:
+def _box_size(space: Space, name: str) -> int:
     if not isinstance(space, spaces.Box):
         raise DatasetError(f"{name} must be a Box or a dictionary of Boxes, got {space}")
     image = len(space.shape) == 3 or (len(space.shape) >= 2 and space.dtype == np.uint8)

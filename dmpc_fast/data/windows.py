@@ -24,9 +24,9 @@ CHUNK_STEPS = 1 << 16
 class WindowBatch(NamedTuple):
     """B windows in environment units; float32 and C-contiguous unless said otherwise.
 
-    states (B, H, S): oldest first, the last is s_t. past_actions (B, H-1, A). mask (B, H-1): 1 where
-    the history is real, 0 before the episode's start. actions (B, F, A): a_t ... next_states
-    (B, F, S): s_{t+1} ... rewards (B, F). valid (B, F) bool: False past the episode's end.
+    states (B, H, S): oldest first, the last is s_t. past_actions (B, H-1, A). mask (B, H-1): 1
+    where the history is real, 0 before the episode's start. actions (B, F, A): a_t ...
+    next_states (B, F, S): s_{t+1} ... rewards (B, F). valid (B, F) bool: False past the episode's end.
     continues (B, F): 0 at a terminating step, 1 elsewhere. value (B,): discounted return-to-go of
     s_{t+F}, 0 where value_valid (B,) bool is False.
     """
@@ -46,10 +46,10 @@ class WindowBatch(NamedTuple):
 class Windows:
     """One window per action step of the chosen episodes, drawn in batches by index.
 
-    horizon, history: F and H. discount: in (0, 1]. termination_penalty: subtracted, discounted, from
-    a return that ends in a termination. episodes: indices into the store, all by default.
-    value_tail: the return-to-go of a truncated episode counts as a value only where the discount has
-    shrunk what is missing to this share. Raises ValueError for settings out of range.
+    horizon, history: F and H. discount: in (0, 1]. termination_penalty: subtracted, discounted,
+    from a return that ends in a termination. episodes: indices into the store, all by default.
+    value_tail: the return-to-go of a truncated episode counts as a value only where the discount
+    has shrunk what is missing to this share. Raises ValueError for settings out of range.
     """
 
     def __init__(
@@ -111,18 +111,19 @@ class Windows:
     def batch(self, indices: np.ndarray) -> WindowBatch:
         """The windows at `indices` (B,), each from 0 to len - 1; raises IndexError for others."""
         index = np.asarray(indices, np.int64).reshape(-1)
-        if len(index) and not (0 <= index.min() and index.max() < len(self)):
+        if len(index) and (index.min() < 0 or index.max() >= len(self)):
             raise IndexError(
                 f"window indices must be from 0 to {len(self) - 1}, got {index.min()} to "
                 f"{index.max()}"
             )
         which = np.searchsorted(self._firsts, index, side="right") - 1
         step = self._starts[which] + index - self._firsts[which]
-        return WindowBatch(
-            *self._past(which, step), *self._future(which, step), *self._values(which, step, index)
-        )
+        past, future = self._past(which, step), self._future(which, step)
+        return WindowBatch(*past, *future, *self._values(which, step, index))
 
-    def _past(self, which: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _past(
+        self, which: np.ndarray, step: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         row = step + self.episodes[which]
         if self.history == 1:
             states = np.take(self._observations, row[:, None], axis=0)
@@ -137,7 +138,9 @@ class Windows:
         past_actions[~real] = 0
         return states, past_actions, real.astype(np.float32)
 
-    def _future(self, which: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _future(
+        self, which: np.ndarray, step: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         end = self._ends[which]
         steps = step[:, None] + np.arange(self.horizon)
         valid = steps < end[:, None]

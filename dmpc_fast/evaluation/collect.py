@@ -61,8 +61,9 @@ def collect(
     """Record whole episodes, at least `steps` steps in all, as the Minari dataset `dataset_id`.
 
     model: a model file's path, or "random" for uniform actions. The data do not depend on `workers`
-    (processes) and `batch` (episodes at once in each), and hold actions as commanded. Other options
-    are those of `evaluate`. overwrite: replace a dataset of that id. Interrupted, it leaves nothing.
+    (processes) and `batch` (episodes at once in each), and hold actions as commanded. Other
+    options are those of `evaluate`. overwrite: replace a dataset of that id. Interrupted, it leaves
+    nothing.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")

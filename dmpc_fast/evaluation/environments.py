@@ -23,8 +23,8 @@ def make_environment(
     """A Gymnasium environment, its MuJoCo model changed as `modify` says.
 
     modify: changes as `dmpc_fast.evaluation.robot_changes` describes them, made after construction,
-    so that action and observation spaces stay those of the unchanged robot. Raises ValueError for an
-    unknown id or change, and for changes of an environment that has no MuJoCo model.
+    so that action and observation spaces stay those of the unchanged robot. Raises ValueError for
+    an unknown id or change, and for changes of an environment that has no MuJoCo model.
     """
     try:
         environment = gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True)
@@ -48,7 +48,7 @@ def make_environment(
 
 
 def _follow_robot(environment: gymnasium.Env) -> None:
-    """Film a MuJoCo robot by its own camera, if it has one: Gymnasium's default one stands still."""
+    """Film a MuJoCo robot by its own camera, if it has one: the default one stands still."""
     renderer = getattr(environment.unwrapped, "mujoco_renderer", None)
     model = getattr(environment.unwrapped, "model", None)
     if renderer is None or model is None:
@@ -118,7 +118,8 @@ def environment_action(environment: gymnasium.Env, action: np.ndarray) -> np.nda
     space = environment.action_space
     assert isinstance(space, gymnasium.spaces.Box)
     values = np.asarray(action, space.dtype).reshape(space.shape)
-    return np.clip(values, space.low, space.high)
+    clipped: np.ndarray = np.clip(values, space.low, space.high)
+    return clipped
 
 
 def _describe(keys: Sequence[str] | None) -> str:

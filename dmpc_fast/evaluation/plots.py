@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: how the returns spread, and how predictions compare with what happened."""
+"""Pictures of an evaluation: how returns spread, and predictions beside what happened."""
 
 from __future__ import annotations
 

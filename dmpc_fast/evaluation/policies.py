@@ -35,14 +35,14 @@ class PlannerSettings:
         """A `Planner` for `num_robots` robots."""
         from dmpc_fast.planning.planner import Planner
 
-        given = {"num_samples": self.num_samples, "action_chunk": self.action_chunk}
         planner = Planner.load(
             self.model,
             backend=self.backend,
             dtype=self.dtype,
             seed=self.seed,
             num_robots=num_robots,
-            **{name: value for name, value in given.items() if value is not None},
+            num_samples=self.num_samples,
+            action_chunk=self.action_chunk,
             **self.options,
         )
         if self.objective is not None:
@@ -52,8 +52,8 @@ class PlannerSettings:
 
 @dataclass
 class PlanTimes:
-    """Seconds that each plan took, and for how many robots it was made; the first plan of a planner,
-    which warms everything up, is left out."""
+    """Seconds that each plan took, and for how many robots it was made; the first plan of a
+    planner, which warms everything up, is left out."""
 
     seconds: list[float] = field(default_factory=list)
     robots: list[int] = field(default_factory=list)

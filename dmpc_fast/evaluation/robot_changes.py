@@ -5,9 +5,9 @@ A change is written ``kind[name].field=value,...`` or, to scale, ``kind[name].fi
     actuator[foot_joint].ctrlrange=-0.5,0.5     body[torso].mass*=1.5
     geom[foot_geom].friction=0.9                option.gravity=0,0,-12
 
-One value sets or scales the first component of a field, several that many. Actuators go by their own
-name or by the joint that they drive. A range switches its limit on. A body's mass changes its mass
-alone: scale its inertia too where the added mass is spread over the body.
+One value sets or scales the first component of a field, several that many. Actuators go by their
+own name or by the joint that they drive. A range switches its limit on. A body's mass changes its
+mass alone: scale its inertia too where the added mass is spread over the body.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Episodes of one policy, several at once in one process.
 
-An episode's number decides its environment seed and its random stream, so what happens in it does not
-depend on the slot it runs in or on its neighbours (up to the rounding of batched networks).
+An episode's number decides its environment seed and its random stream, so what happens in it does
+not depend on the slot it runs in or on its neighbours (up to the rounding of batched networks).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,8 +42,8 @@ class Recording:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One finished episode: its number, environment seed, undiscounted return, steps, and whether it
-    ended by termination. recording is None unless asked for."""
+    """One finished episode: its number, environment seed, undiscounted return, steps, and whether
+    it ended by termination. recording is None unless asked for."""
 
     number: int
     seed: int
@@ -106,7 +106,7 @@ def run_rollouts(
     keys: Sequence[str] | None,
     max_steps: int | None = None,
     record: bool = False,
-) -> Iterator[Rollout]:
+) -> Generator[Rollout, None, None]:
     """Run episodes until `take` gives no more numbers; yields each as it ends.
 
     environments: one per slot. take: the number of the next episode, or None. seed: episode i is

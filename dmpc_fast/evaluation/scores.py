@@ -17,7 +17,7 @@ def score_range(env_id: str) -> tuple[float, float] | None:
     return REFERENCE_RETURNS.get(env_id.rpartition("-v")[0])
 
 
-def normalized_score(returns: np.ndarray, references: tuple[float, float]) -> np.ndarray:
+def normalized_score(returns: np.ndarray | float, references: tuple[float, float]) -> np.ndarray:
     """100 (return - min) / (max - min), element by element, in float64."""
     low, high = references
     if not low < high:

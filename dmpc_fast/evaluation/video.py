@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,8 +34,8 @@ def choose_renderer() -> None:
             return
         problems.append(f"{name}: {problem}")
     raise OSError(
-        f"cannot draw without a screen ({'; '.join(problems)}): install libegl1 or libosmesa6, or set "
-        "MUJOCO_GL"
+        f"cannot draw without a screen ({'; '.join(problems)}): install libegl1 or libosmesa6, or "
+        "set MUJOCO_GL"
     )
 
 
@@ -42,7 +43,8 @@ def write_video(path: Path, frames: Sequence[np.ndarray], period_s: float) -> No
     """Write RGB pictures (height, width, 3) uint8, `period_s` seconds apart, in real time.
 
     path: ends in .mp4 or .gif. Pictures are dropped so that the rest play at a speed that players
-    keep. The file appears when it is whole. Raises ValueError for another ending and for no pictures.
+    keep. The file appears when it is whole. Raises ValueError for another ending and for no
+    pictures.
     """
     import imageio.v2 as imageio
 
@@ -56,9 +58,11 @@ def write_video(path: Path, frames: Sequence[np.ndarray], period_s: float) -> No
     interval_s = period_s * stride
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     gif = path.suffix == ".gif"
-    timing = {"duration": 1e3 * interval_s, "loop": 0} if gif else {"fps": 1 / interval_s}
+    timing: dict[str, Any] = (
+        {"duration": 1e3 * interval_s, "loop": 0} if gif else {"fps": 1 / interval_s}
+    )
     try:
-        imageio.mimwrite(partial, [_even(frame) for frame in frames[::stride]], **timing)  # type: ignore[arg-type]
+        imageio.mimwrite(partial, [_even(frame) for frame in frames[::stride]], **timing)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

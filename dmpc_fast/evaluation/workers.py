@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -45,11 +45,11 @@ class RolloutTask:
 
 def rollouts(
     task: RolloutTask, *, workers: int, limit: int | None, times: PlanTimes
-) -> Iterator[Rollout]:
+) -> Generator[Rollout, None, None]:
     """Episodes 0, 1, ... as they end, in any order: `limit` of them, or until the caller stops.
 
-    workers: processes; 1 runs in this one. times: gets what the planners' plans took. Raises ChildProcessError where a worker dies, naming it,
-    and ValueError as the worker raised it.
+    workers: processes; 1 runs in this one. times: gets what the planners' plans took. Raises
+    ChildProcessError where a worker dies, naming it, and ValueError as the worker raised it.
     """
     if workers > 1:
         yield from _in_processes(task, workers, limit, times)
@@ -58,7 +58,9 @@ def rollouts(
     yield from _in_this_process(task, lambda: next(numbers, None), times)
 
 
-def _in_this_process(task: RolloutTask, take: Any, times: PlanTimes) -> Iterator[Rollout]:
+def _in_this_process(
+    task: RolloutTask, take: Any, times: PlanTimes
+) -> Generator[Rollout, None, None]:
     with contextlib.ExitStack() as stack:
         environments = []
         for _ in range(task.slots):
@@ -91,7 +93,7 @@ class _Worker:
 
 def _in_processes(
     task: RolloutTask, workers: int, limit: int | None, times: PlanTimes
-) -> Iterator[Rollout]:
+) -> Generator[Rollout, None, None]:
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
     running: list[_Worker] = []
@@ -132,7 +134,8 @@ def _receive(worker: _Worker) -> tuple[str, Any]:
         else:
             end = f"ended with exit code {code}"
         raise ChildProcessError(
-            f"worker {worker.number} (process {worker.process.pid}) {end} before its episodes were done"
+            f"worker {worker.number} (process {worker.process.pid}) {end} before its "
+            "episodes were done"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import minari
 import numpy as np
 import pytest
 from tiny_data import episode
-
 
 MakeDataset = Callable[..., str]
 
@@ -28,17 +28,19 @@ def make_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeDataset
         id: str = "test/robot/play-v0",
         **options: Any,
     ) -> str:
-        minari.create_dataset_from_buffers(
-            id,
-            buffers,
-            observation_space=observation_space,
-            action_space=action_space,
-            algorithm_name="test",
-            author="test",
-            author_email="test@example.org",
-            code_permalink="https://example.org",
-            **options,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # Minari wants to be told more
+            minari.create_dataset_from_buffers(
+                id,
+                buffers,
+                observation_space=observation_space,
+                action_space=action_space,
+                algorithm_name="test",
+                author="test",
+                author_email="test@example.org",
+                code_permalink="https://example.org",
+                **options,
+            )
         return id
 
     return make

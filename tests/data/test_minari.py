@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,13 @@ def _stream(name: str, cache: Path) -> int:
     return load(name, memory_limit_bytes=0, cache_dir=cache).num_steps
 
 
-def test_processes_share_one_copy(make_dataset: Any, random_episodes: Any, tmp_path: Path) -> None:
+def test_processes_share_one_copy(
+    make_dataset: Any, random_episodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = str(Path(__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
     name = make_dataset(random_episodes([30] * 20), box(3), box(2))
-    with multiprocessing.get_context("fork").Pool(2) as pool:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
         counts = pool.starmap(_stream, [(name, tmp_path / "maps")] * 4)
     assert counts == [600] * 4
 
