@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from random_models import random_model
 
 from dmpc_fast import philox
 from dmpc_fast.models.loading import load_networks
 from dmpc_fast.models.objective import decode_objective
-from random_models import random_model
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from random_models import random_model
 
 from dmpc_fast import objectives
 from dmpc_fast.model_file import Model
 from dmpc_fast.planning.planner import Planner
 from dmpc_fast.planning.warm_start import WarmStart
 from dmpc_fast.spec import EnvironmentSpec, SamplerSpec
-from random_models import random_model
 
 FIELDS = ("action", "best", "actions", "states", "scores", "violations")
 
