@@ -161,7 +161,7 @@ class Trainer:
             step, timed = index + 1, timed + 1
             values: dict[str, float] = {}
             if step % settings.log_every == 0 or step == total:
-                values = {name: float(value) for name, value in scalars.items()}
+                values = trainer.totals(scalars)
                 values["learning_rate"] = trainer.learning_rate(index)
                 elapsed = time.perf_counter() - clock
                 values["samples_per_second"] = timed * settings.batch_size / elapsed

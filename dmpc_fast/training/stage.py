@@ -112,6 +112,12 @@ class StageTrainer:
             )
         return {**parts, "gradient_norm": norm.detach()}
 
+    def totals(self, scalars: dict[str, Tensor]) -> dict[str, float]:
+        """Scalars of `step` for all processes together; synchronises."""
+        losses = [value for name, value in scalars.items() if name != "gradient_norm"]
+        self._processes.sum_(losses)
+        return {name: float(value) for name, value in scalars.items()}
+
     def learning_rate(self, index: int) -> float:
         """Linear warm-up, then a cosine to 0 at the stage's last step."""
         settings, total = self.settings, self.settings.steps[self.stage]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import gymnasium
@@ -38,10 +39,15 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rng = np.random.default_rng(7)
-    minari.create_dataset_from_buffers(
-        DATASET,
-        buffer=[point_mass_episode(rng, int(rng.integers(3, 40)), i % 3 == 0) for i in range(30)],
-        observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float32),
-        action_space=gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32),
-    )
+    with warnings.catch_warnings():
+        # Minari asks for authors and environments, which a test's data do not have.
+        warnings.simplefilter("ignore")
+        minari.create_dataset_from_buffers(
+            DATASET,
+            buffer=[
+                point_mass_episode(rng, int(rng.integers(3, 40)), i % 3 == 0) for i in range(30)
+            ],
+            observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float32),
+            action_space=gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32),
+        )
     return DATASET
