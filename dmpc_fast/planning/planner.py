@@ -17,7 +17,7 @@ from dmpc_fast.model_file import Model, load_model
 from dmpc_fast.objectives import Term
 from dmpc_fast.planning import inputs
 from dmpc_fast.planning.plan import Origin, Plan, requests_of
-from dmpc_fast.planning.ranking import Objective, objective_name, rank
+from dmpc_fast.planning.ranking import Objective, merge, objective_name, rank
 from dmpc_fast.planning.robots import History, Robots
 from dmpc_fast.planning.warm_start import WarmStart, shifted
 from dmpc_fast.spec import SamplerSpec
@@ -320,13 +320,13 @@ class Planner:
     ) -> Plan:
         """Run the requests and put their results together in the order of their rows."""
         results = [rank(self._engine, request, objective) for _, request in requests]
-        order = np.argsort(np.concatenate([rows for rows, _ in requests]))
-        best, actions, states, scores, violations = (
-            np.concatenate([getattr(result, name) for result in results])[order]
-            for name in ("best", "actions", "states", "scores", "violations")
+        merged = merge(results, [rows for rows, _ in requests])
+        best, robots = merged.best, np.arange(len(merged.best))
+        actions, states, scores, violations = (
+            part.astype(np.float32, copy=False)
+            for part in (merged.actions, merged.states, merged.scores, merged.violations)
         )
-        rows = np.arange(len(best))
-        if np.isnan(scores[rows, best]).any() or not np.isfinite(actions[rows, best]).all():
+        if np.isnan(scores[robots, best]).any() or not np.isfinite(actions[robots, best]).all():
             raise RuntimeError("the model gave no candidate with finite actions and a score")
         origin = Origin(
             self.model_sha256,
@@ -336,11 +336,8 @@ class Planner:
             None if objective is None else objective_name(objective),
             tuple(requests),
         )
-        actions = np.clip(actions.astype(np.float32, copy=False), self._low, self._high)
-        states, scores, violations = (
-            part.astype(np.float32, copy=False) for part in (states, scores, violations)
-        )
-        first = actions[rows, best, 0]
+        # Backends keep to the bounds; what moves a robot does not rest on that.
+        first = actions[robots, best, 0].clip(self._low, self._high)
         if single:
             return Plan(
                 first[0], int(best[0]), actions[0], states[0], scores[0], violations[0], origin
@@ -351,7 +348,7 @@ class Planner:
         """The best candidates' actions (B, F, A)."""
         single = self.num_robots is None
         actions: np.ndarray = plan.actions[None] if single else plan.actions
-        return actions[np.arange(len(actions)), plan.best]
+        return actions[np.arange(len(actions)), plan.best].clip(self._low, self._high)
 
 
 def _seed(seed: Any) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,16 @@ def rank(backend: Backend, request: PlanRequest, objective: Objective | None) ->
     nothing = np.zeros_like(scores)
     best = objectives.best_candidate(scores, nothing, nothing)
     return PlanResult(best, actions, states, scores, nothing)
+
+
+def merge(results: Sequence[PlanResult], rows: Sequence[np.ndarray]) -> PlanResult:
+    """One result of several, of which each holds the robots that its `rows` say."""
+    if len(results) == 1:
+        return results[0]
+    order = np.argsort(np.concatenate(rows))
+    names = [field.name for field in dataclasses.fields(PlanResult)]
+    parts = {name: np.concatenate([getattr(r, name) for r in results])[order] for name in names}
+    return PlanResult(**parts)
 
 
 def _custom_scores(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from random_models import random_model
 
 from dmpc_fast import objectives
-from dmpc_fast.model_file import Model
+from dmpc_fast.model_file import Model, load_model, save_model
 from dmpc_fast.planning.planner import Planner
 from dmpc_fast.planning.warm_start import WarmStart
 from dmpc_fast.spec import EnvironmentSpec, SamplerSpec
@@ -46,6 +47,14 @@ def test_plan_has_the_stated_fields(rng: np.random.Generator) -> None:
     assert plan.best == np.argmax(plan.scores)
     assert planner.backend == "torch"
     assert planner.num_samples == 5
+
+
+def test_a_file_plans_like_the_model_in_memory(rng: np.random.Generator, tmp_path: Path) -> None:
+    model, path, obs = random_model(rng), tmp_path / "model.safetensors", rng.normal(size=5)
+    save_model(path, model.spec, model.tensors)
+    planner = Planner.load(str(path), backend="torch", num_samples=5)
+    assert same(planner.plan(obs), make(model).plan(obs))
+    assert planner.plan(obs).record()["model"] == load_model(path).sha256
 
 
 def test_actions_stay_within_bounds(rng: np.random.Generator) -> None:
