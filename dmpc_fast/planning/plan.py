@@ -63,17 +63,36 @@ class Plan:
         }
 
 
-def requests_of(record: dict[str, Any], spec: ModelSpec) -> list[tuple[np.ndarray, PlanRequest]]:
-    """The requests of a record with their rows; raises ValueError where it is not one."""
+def requests_of(
+    record: dict[str, Any], spec: ModelSpec, model: str, *, custom_objective: bool
+) -> list[tuple[np.ndarray, PlanRequest]]:
+    """The requests of a record with their rows.
+
+    spec, model: of the planner, whose file has that sha256. custom_objective: whether a callable is
+    at hand. Raises ValueError where `record` is no record, of another model, or ranked otherwise.
+    """
     if not isinstance(record, dict) or record.get("version") != RECORD_VERSION:
         raise ValueError(f"expected a plan's record of version {RECORD_VERSION}, got {record!r}")
+    if record.get("model") != model:
+        raise ValueError(f"the record is of model {record.get('model')}, the planner has {model}")
+    custom = record.get("custom_objective")
+    if custom is not None and not custom_objective:
+        raise ValueError(f"the record was ranked by {custom}: replay needs that very callable")
+    if custom is None and custom_objective:
+        raise ValueError("the record was ranked by its own terms: replay takes no objective")
     try:
-        return [
+        requests = [
             (np.asarray(data["rows"], np.int64), _request_from_json(data, spec))
             for data in record["requests"]
         ]
+        rows = np.concatenate([rows for rows, _ in requests])
+        if not np.array_equal(np.sort(rows), np.arange(len(rows))):
+            raise ValueError(f"its rows are {rows.tolist()}")
+        if any(len(rows) != len(request.states) for rows, request in requests):
+            raise ValueError("its rows are not as many as its states")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the record is not one of such a model: {error!r}") from None
+    return requests
 
 
 _FLOATS = ("states", "actions", "mask", "context")

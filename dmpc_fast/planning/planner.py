@@ -234,19 +234,9 @@ class Planner:
         objective: the callable that ranked it, if one did. Raises ValueError for another model's
         record.
         """
-        requests = requests_of(record, self.spec)
-        if record.get("model") != self.model_sha256:
-            raise ValueError(
-                f"the record is of model {record.get('model')}, this planner has "
-                f"{self.model_sha256}"
-            )
-        custom = record.get("custom_objective")
-        if (custom is not None) != (objective is not None):
-            raise ValueError(
-                f"the record was ranked by {custom or 'terms'}: replay needs that very callable"
-                if custom
-                else "the record was ranked by its own terms: replay takes no objective"
-            )
+        requests = requests_of(
+            record, self.spec, self.model_sha256, custom_objective=objective is not None
+        )
         return self._answer(requests, objective, single=bool(record.get("single")))
 
     def _slots(self, robots: Sequence[int] | np.ndarray | None) -> np.ndarray:

@@ -231,6 +231,9 @@ def test_replay_makes_the_recorded_plan(rng: np.random.Generator) -> None:
         planner.replay({**record, "version": 0})
     with pytest.raises(ValueError, match="not one of such a model"):
         planner.replay({**record, "requests": [{"rows": [0], "states": [[0]]}]})
+    for rows in ([1], [0, 1], []):
+        with pytest.raises(ValueError, match="not one of such a model.*rows"):
+            planner.replay({**record, "requests": [{**record["requests"][0], "rows": rows}]})
     with pytest.raises(ValueError, match="takes no objective"):
         planner.replay(record, objective=lambda h, s, a: a[:, 0, 0])
 
