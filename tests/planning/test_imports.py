@@ -1,16 +1,42 @@
-"""What an installation without torch must be able to import."""
+"""What an installation without torch must be able to do."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dmpc_fast.backends import registry
+from dmpc_fast.model_file import save_model
+from random_models import random_model
+
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n"
+
+
+def run(code: str, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH + code, *arguments], check=True)
 
 
 def test_planning_never_imports_torch() -> None:
-    code = (
-        "import sys; sys.modules['torch'] = None\n"
+    run(
         "import dmpc_fast.planning.planner, dmpc_fast.objectives\n"
         "from dmpc_fast.backends import registry\n"
         "assert set(registry.available()) == set(registry.BACKENDS)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(registry.available()["cpu"] is not None, reason="the C++ engine is not built")
+def test_the_engine_plans_without_torch(tmp_path: Path) -> None:
+    model = random_model(np.random.default_rng())
+    save_model(tmp_path / "model.safetensors", model.spec, model.tensors)
+    run(
+        "import dmpc_fast\n"
+        "planner = dmpc_fast.Planner.load(sys.argv[1], num_samples=3)\n"
+        "assert planner.backend == 'cpu'\n"
+        "planner.set_objective([dmpc_fast.objectives.ActionCost()])\n"
+        "assert planner.act([0.0] * 5).shape == (3,)",
+        str(tmp_path / "model.safetensors"),
+    )
