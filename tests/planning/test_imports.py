@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from random_models import random_model
 
 from dmpc_fast.backends import registry
 from dmpc_fast.model_file import save_model
-from random_models import random_model
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n"
 
