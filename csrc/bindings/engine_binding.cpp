@@ -183,7 +183,8 @@ private:
 };
 
 void raise(Status status) {
-    if (status == Status::ok) return;
+    // Without a usable candidate the result is still what the model gave: the planner judges it.
+    if (status == Status::ok || status == Status::no_candidate) return;
     if (status == Status::too_large) throw std::bad_alloc();
     const bool callers = status == Status::not_finite || status == Status::wrong_size ||
                          status == Status::invalid_argument;

@@ -1,5 +1,5 @@
-// All modulation vectors of one network for one plan: they depend on robot, noise angle and history,
-// not on the candidate, so they are computed once and read by every candidate.
+// All modulation vectors of one network for one plan: they depend on robot, noise angle and
+// history, not on the candidate, so they are computed once and read by every candidate.
 #pragma once
 
 #include "aligned_buffer.hpp"
@@ -37,10 +37,10 @@ private:
     const PackedNetwork* network_;
     const cpu::Kernels* kernels_;
     int robots_ = 0, rows_ = 0;
-    AlignedBuffer<float> history_, token_bias_;          // (robots, width)
-    AlignedBuffer<float> angles_;                        // (rows, width)
-    AlignedBuffer<float> hidden_, embedded_;             // (robots, rows, width)
-    AlignedBuffer<float> modulation_;                    // (robots, rows, modulation_size)
+    AlignedBuffer<float> history_, token_bias_;  // (robots, width)
+    AlignedBuffer<float> angles_;                // (rows, width)
+    AlignedBuffer<float> hidden_, embedded_;     // (robots, rows, width)
+    AlignedBuffer<float> modulation_;            // (robots, rows, modulation_size)
 };
 
 }  // namespace dmpc

@@ -18,7 +18,8 @@ constexpr int kRowsPerChunk = 128;
 
 int candidates_per_chunk(const ModelSpec& spec) {
     int tokens = 0;
-    for (const StageSpec& stage : spec.stages) tokens = std::max(tokens, spec.horizon / stage.patch);
+    for (const StageSpec& stage : spec.stages)
+        tokens = std::max(tokens, spec.horizon / stage.patch);
     return std::max(1, kRowsPerChunk / tokens);
 }
 
@@ -98,8 +99,8 @@ Engine::Engine(const ModelSpec& spec, const TensorLookup& tensor, const EngineOp
     const auto affine = [&](const std::string& name, int size, int times) {
         const float* mean = tensor("normalizer." + name + ".mean");
         const float* scale = tensor("normalizer." + name + ".scale");
-        Affine result{repeated({mean, mean + size}, times), repeated({scale, scale + size}, times),
-                      {}};
+        Affine result{
+            repeated({mean, mean + size}, times), repeated({scale, scale + size}, times), {}};
         for (const float value : result.scale) result.inverse.push_back(1.0f / value);
         return result;
     };
@@ -125,15 +126,16 @@ Engine::Engine(const ModelSpec& spec, const TensorLookup& tensor, const EngineOp
 
 Engine::~Engine() = default;
 
-void Engine::prepare(int robots, int candidates, int groups, int proposal_rows,
-                     int dynamics_rows) {
+void Engine::prepare(int robots, int candidates, int groups, int proposal_rows, int dynamics_rows) {
     schedules_[0].reserve(groups, proposal_rows);
     schedules_[1].reserve(groups, dynamics_rows);
     networks_[0]->conditioning.reserve(robots, proposal_rows);
     networks_[1]->conditioning.reserve(robots, dynamics_rows);
-    for (std::size_t i = 2; i < networks_.size(); ++i) networks_[i]->conditioning.reserve(robots, 1);
+    for (std::size_t i = 2; i < networks_.size(); ++i)
+        networks_[i]->conditioning.reserve(robots, 1);
     const auto count = static_cast<std::size_t>(robots) * candidates;
-    grow(conditions_, static_cast<std::size_t>(robots) * networks_[0]->packed.condition_history.depth);
+    grow(conditions_,
+         static_cast<std::size_t>(robots) * networks_[0]->packed.condition_history.depth);
     grow(plans_, count * spec_.horizon * spec_.action_size);
     grow(scores_, count);
     grow(violations_, count);
@@ -190,7 +192,7 @@ Status Engine::run(Call& call) noexcept {
                 shared.engine->work(shared, worker);
             },
             &call);
-        if (call.best || call.best_actions) call.rank(spec_);
+        if ((call.best || call.best_actions) && !call.rank(spec_)) status = Status::no_candidate;
     }
     busy_.clear(std::memory_order_release);
     return status;
@@ -218,10 +220,10 @@ Status Engine::check(const Call& call) const noexcept {
         return true;
     };
     const std::ptrdiff_t robots = request.robots, past = spec_.history - 1;
-    const bool all_finite =
-        finite(request.states, robots * spec_.history * spec_.state_size) &&
-        finite(request.actions, robots * past * spec_.action_size) &&
-        finite(request.mask, robots * past) && finite(request.context, robots * spec_.context);
+    const bool all_finite = finite(request.states, robots * spec_.history * spec_.state_size) &&
+                            finite(request.actions, robots * past * spec_.action_size) &&
+                            finite(request.mask, robots * past) &&
+                            finite(request.context, robots * spec_.context);
     return all_finite ? Status::ok : Status::not_finite;
 }
 
@@ -248,7 +250,8 @@ bool Engine::plan_ahead(Call& call) noexcept {
         schedule.clear();
         for (const CandidateGroup& group : request.groups) {
             const bool first = stage == Stage::proposal;
-            schedule.add_group(first ? group.proposal : group.dynamics, *spec_.stage(stage).sampler);
+            schedule.add_group(first ? group.proposal : group.dynamics,
+                               *spec_.stage(stage).sampler);
         }
     }
     objective_.set_terms(request.terms);
@@ -340,7 +343,8 @@ Engine::Chunk Engine::chunk_of(const Call& call, int index) const noexcept {
     return chunk;
 }
 
-/// Actions of the chunk: drawn or given; leaves them clipped in the call and normalised in the worker.
+/// Actions of the chunk: drawn or given; leaves them clipped in the call and normalised in the
+/// worker.
 void Engine::propose(const Call& call, const Chunk& chunk, Worker& worker) const noexcept {
     const int size = spec_.horizon * spec_.action_size;
     const std::ptrdiff_t at = chunk.index(call.candidates) * size;
@@ -422,7 +426,8 @@ void Engine::predict_learned(const Chunk& chunk, Worker& worker) const noexcept 
             float* reward = worker.rewards.data() + slot * spec_.horizon;
             float* logit = worker.logits.data() + slot * spec_.horizon;
             for (int k = 0; k < spec_.horizon; ++k) {
-                const float* out = worker.activations.outputs() + (c * tokens + k / patch) * stride +
+                const float* out = worker.activations.outputs() +
+                                   (c * tokens + k / patch) * stride +
                                    k % patch * kObjectiveOutputs;
                 reward[k] = out[0] * reward_.scale[0] + reward_.mean[0];
                 logit[k] = out[1];
@@ -474,8 +479,7 @@ void Engine::denoise(const Call& call, const Chunk& chunk, Worker& worker,
     for (int i = 0; i < rows; ++i) {
         const SamplerRow& row = schedule.row(first + i);
         gather(network, chunk.count, worker);
-        forward(network.packed, *kernels_,
-                network.conditioning.modulation(chunk.robot, first + i),
+        forward(network.packed, *kernels_, network.conditioning.modulation(chunk.robot, first + i),
                 network.conditioning.token_bias(chunk.robot), chunk.count, worker.activations);
         const bool fresh = row.noise != 0.0;
         if (fresh) draw(i + 1, worker.noise.data());

@@ -1,8 +1,9 @@
-// A whole plan as one program: proposals, what they lead to, what that is worth, and the best of them.
+// A whole plan as one program: proposals, what they lead to, what that is worth, and the best of
+// them.
 //
-// After construction, a call allocates nothing if its request is no larger than one that `prepare` or
-// an earlier call has seen (robots, sampler rows, groups); nothing depends on the number of candidates.
-// One call at a time: a second one from another thread gets Status::busy.
+// After construction, a call allocates nothing if its request is no larger than one that `prepare`
+// or an earlier call has seen (robots, sampler rows, groups); nothing depends on the number of
+// candidates. One call at a time: a second one from another thread gets Status::busy.
 #pragma once
 
 #include <atomic>
@@ -41,16 +42,16 @@ struct CandidateGroup {
 
 /// Everything that determines a plan. Environment units, C-contiguous.
 struct PlanRequest {
-    int robots = 1;                               // B
-    const float* states = nullptr;                // (B, H, S), oldest first
-    const float* actions = nullptr;               // (B, H-1, A)
-    const float* mask = nullptr;                  // (B, H-1)
-    const float* context = nullptr;               // (B, context)
+    int robots = 1;                  // B
+    const float* states = nullptr;   // (B, H, S), oldest first
+    const float* actions = nullptr;  // (B, H-1, A)
+    const float* mask = nullptr;     // (B, H-1)
+    const float* context = nullptr;  // (B, context)
     std::uint64_t seed = 0;
-    const std::int64_t* robot_ids = nullptr;      // (B)
-    const std::int64_t* plan_index = nullptr;     // (B)
-    std::span<const CandidateGroup> groups;
-    std::span<const Term> terms;                  // empty: the learned objective
+    const std::int64_t* robot_ids = nullptr;   // (B)
+    const std::int64_t* plan_index = nullptr;  // (B)
+    std::span<const CandidateGroup> groups{};
+    std::span<const Term> terms{};  // empty: the learned objective
 
     int candidates() const;
 };
@@ -68,9 +69,9 @@ struct PlanOutput {
 
 class Engine {
 public:
-    /// Packs the weights and starts the threads. `tensor` finds a tensor by its name in the file; the
-    /// model must be valid. Throws std::invalid_argument for an instruction set that this machine
-    /// lacks, std::bad_alloc, std::system_error.
+    /// Packs the weights and starts the threads. `tensor` finds a tensor by its name in the file;
+    /// the model must be valid. Throws std::invalid_argument for an instruction set that this
+    /// machine lacks, std::bad_alloc, std::system_error.
     Engine(const ModelSpec& spec, const TensorLookup& tensor, const EngineOptions& options);
     ~Engine();
 

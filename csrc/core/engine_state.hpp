@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -24,8 +25,7 @@ struct Engine::Network {
 
 /// Trajectories and activations of the chunk that one thread works on.
 struct Engine::Worker {
-    Worker(const ModelSpec& spec, const Objective& objective, int candidates)
-        : scratch(objective) {
+    Worker(const ModelSpec& spec, const Objective& objective, int candidates) : scratch(objective) {
         const auto steps = static_cast<std::size_t>(candidates) * spec.horizon;
         const std::size_t members = spec.stage(Stage::objective).members;
         actions.assign(steps * spec.action_size);
@@ -52,7 +52,7 @@ struct Engine::Worker {
 /// Candidates that one thread takes through everything at once.
 struct Engine::Chunk {
     int robot, group;
-    int first;         // candidate number, as the random stream counts
+    int first;  // candidate number, as the random stream counts
     int count;
     int in_group = 0;  // of the first one
 
@@ -98,17 +98,24 @@ struct Engine::Call {
         chunks *= request.robots;
     }
 
-    void rank(const ModelSpec& spec) const {
+    /// The best candidate of every robot. False, and its actions not copied, if one has none with
+    /// finite actions and a score.
+    bool rank(const ModelSpec& spec) const {
         const std::ptrdiff_t size = std::ptrdiff_t{spec.horizon} * spec.action_size;
+        bool all_found = true;
         for (std::ptrdiff_t robot = 0; robot < request.robots; ++robot) {
             const std::ptrdiff_t at = robot * candidates;
             const std::int64_t winner =
                 Objective::best(scores + at, violations + at, ties + at, candidates);
             if (best) best[robot] = winner;
-            if (best_actions) {
-                std::copy_n(actions + (at + winner) * size, size, best_actions + robot * size);
-            }
+            const float* chosen = actions + (at + winner) * size;
+            const bool found = !std::isnan(scores[at + winner]) &&
+                               std::all_of(chosen, chosen + size,
+                                           [](float action) { return std::isfinite(action); });
+            if (found && best_actions) std::copy_n(chosen, size, best_actions + robot * size);
+            all_found = all_found && found;
         }
+        return all_found;
     }
 };
 

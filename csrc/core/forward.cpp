@@ -142,8 +142,7 @@ void mlp_half(const Pass& pass, const PackedBlock& block, const float* modulatio
     const cpu::OperandKernels& operand = pass.kernels.of(block.mlp_in.precision);
     operand.norm(
         pass.norm(modulation + kShiftMlp * n.width, modulation + kScaleMlp * n.width, normed));
-    const int step =
-        cut_hidden(n, pass.kernels.lanes, operand.element_bytes).per_pass(pass.rows);
+    const int step = cut_hidden(n, pass.kernels.lanes, operand.element_bytes).per_pass(pass.rows);
     for (int first = 0; first < n.mlp; first += step) {
         const int count = std::min(step, n.mlp - first);
         cpu::Product in = columns(block.mlp_in, first, count, 2 * pass.kernels.lanes);
@@ -183,8 +182,8 @@ void forward(const PackedNetwork& n, const cpu::Kernels& kernels, const float* m
     exact.product_tokens(tokens);
 
     for (const PackedBlock& block : n.blocks) {
-        attention_half(pass, block, modulation, a.normed_.data(), a.qkv_.data(),
-                       a.attended_.data(), a.scratch_.data());
+        attention_half(pass, block, modulation, a.normed_.data(), a.qkv_.data(), a.attended_.data(),
+                       a.scratch_.data());
         mlp_half(pass, block, modulation, a.normed_.data(), a.hidden_.data());
         modulation += kBlockModulations * n.width;
     }

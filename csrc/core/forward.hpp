@@ -31,9 +31,9 @@ private:
 
 /// Runs `candidates` through the network.
 ///
-/// modulation: `modulation_size()` floats of this noise angle. token_bias: (width), what is added to
-/// every token besides its position (the token layer's own bias, and the history where the network
-/// adds it).
+/// modulation: `modulation_size()` floats of this noise angle. token_bias: (width), what is added
+/// to every token besides its position (the token layer's own bias, and the history where the
+/// network adds it).
 void forward(const PackedNetwork& network, const cpu::Kernels& kernels, const float* modulation,
              const float* token_bias, int candidates, Activations& activations) noexcept;
 

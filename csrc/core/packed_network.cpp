@@ -52,8 +52,10 @@ public:
             [=](int c) { return bias && c < outputs ? bias[c] : 0.0f; }, precision);
     }
 
-    /// `count` vectors of `width` from one layer, each padded; bit i of `plus_one` adds 1 to vector i.
-    PackedLinear modulation(const std::string& name, int count, int width, unsigned plus_one) const {
+    /// `count` vectors of `width` from one layer, each padded; bit i of `plus_one` adds 1 to vector
+    /// i.
+    PackedLinear modulation(const std::string& name, int count, int width,
+                            unsigned plus_one) const {
         const float* weight = tensor_(name + ".weight");
         const float* bias = tensor_(name + ".bias");
         const int wide = padded(width);
@@ -172,8 +174,8 @@ PackedNetwork::PackedNetwork(const NetworkSizes& network, const TensorLookup& te
     condition_out = packer.plain("condition.out", sizes.width, sizes.width, float32);
     blocks.reserve(sizes.layers);
     for (int i = 0; i < sizes.layers; ++i) blocks.push_back(packer.block(i, sizes));
-    final_modulation = packer.modulation("final.modulation", kFinalModulations, sizes.width,
-                                         1u << kScaleFinal);
+    final_modulation =
+        packer.modulation("final.modulation", kFinalModulations, sizes.width, 1u << kScaleFinal);
     final_out = packer.plain("final.out", sizes.patch * sizes.outputs, sizes.width, float32);
 }
 

@@ -48,7 +48,14 @@ struct PackedBlock {
 };
 
 /// Modulation vectors of a block or of the end, in the order of the packed columns.
-enum Modulation { kShiftAttention, kScaleAttention, kGateAttention, kShiftMlp, kScaleMlp, kGateMlp };
+enum Modulation {
+    kShiftAttention,
+    kScaleAttention,
+    kGateAttention,
+    kShiftMlp,
+    kScaleMlp,
+    kGateMlp
+};
 enum FinalModulation { kShiftFinal, kScaleFinal };
 inline constexpr int kBlockModulations = 6;
 inline constexpr int kFinalModulations = 2;
@@ -58,8 +65,8 @@ inline constexpr int kAngleFeatures = 64;
 
 struct PackedNetwork {
     /// Throws std::bad_alloc. `precision` is that of the blocks' products; the rest stays float32.
-    PackedNetwork(const NetworkSizes& sizes, const TensorLookup& tensor, const cpu::Kernels& kernels,
-                  cpu::Precision precision);
+    PackedNetwork(const NetworkSizes& sizes, const TensorLookup& tensor,
+                  const cpu::Kernels& kernels, cpu::Precision precision);
 
     NetworkSizes sizes;
     int width, head_size, inner, mlp;  // padded; inner = heads x head_size

@@ -9,8 +9,8 @@
 
 namespace dmpc {
 
-/// One network evaluation and update, x <- a x + b v + noise eps. Row i of a sampler uses step i + 1
-/// of the random stream for eps.
+/// One network evaluation and update, x <- a x + b v + noise eps. Row i of a sampler uses step i +
+/// 1 of the random stream for eps.
 struct SamplerRow {
     double t = 0, s = 0;
     double a = 0, b = 0, noise = 0;

@@ -87,7 +87,9 @@ void Objective::fixed_terms(const float* states, const float* actions, double* s
                 case TermKind::gaussian_target:
                     step[k] += term.weight * std::exp(gaussian_exponent(term, state));
                     break;
-                case TermKind::quadratic_target: step[k] -= term.weight * distance * distance; break;
+                case TermKind::quadratic_target:
+                    step[k] -= term.weight * distance * distance;
+                    break;
                 case TermKind::speed: step[k] -= term.weight * std::abs(distance); break;
                 case TermKind::action_cost: {
                     double squares = 0;
@@ -152,9 +154,8 @@ double Objective::tie_break(const float* states, const double* log_reached, int 
             const double log_weight = std::log(sign * term.weight);
             for (int i = 0; i < members * horizon_; ++i) {
                 const int k = i % horizon_;
-                const double part =
-                    log_reached[i] + std::log(discounts_[k]) + log_weight +
-                    gaussian_exponent(term, states[k * state_size_ + term.index]);
+                const double part = log_reached[i] + std::log(discounts_[k]) + log_weight +
+                                    gaussian_exponent(term, states[k * state_size_ + term.index]);
                 if (part > highest) {
                     sum = sum * std::exp(highest - part) + 1.0;
                     highest = part;

@@ -31,8 +31,8 @@ public:
     /// Scratch of one worker.
     struct Scratch {
         explicit Scratch(const Objective& objective);
-        std::vector<double> step;        // (F): the bracket without learned terms
-        std::vector<double> log_reached; // (members, F)
+        std::vector<double> step;         // (F): the bracket without learned terms
+        std::vector<double> log_reached;  // (members, F)
     };
 
     /// Empty `terms` mean the objective that the model was trained for. The span must outlive the
@@ -41,10 +41,11 @@ public:
 
     bool needs_learned() const { return needs_learned_; }
 
-    /// states (F, S), actions (F, A) in environment units; `learned` holds the members' predictions,
-    /// or is empty where `needs_learned()` is false.
+    /// states (F, S), actions (F, A) in environment units; `learned` holds the members'
+    /// predictions, or is empty where `needs_learned()` is false.
     Evaluation evaluate(const float* states, const float* actions,
-                        std::span<const LearnedPrediction> learned, Scratch& scratch) const noexcept;
+                        std::span<const LearnedPrediction> learned,
+                        Scratch& scratch) const noexcept;
 
     /// Index of the best of `count` candidates, the first of exact equals; what is not a number
     /// ranks last.

@@ -14,8 +14,9 @@ enum class Idle { sleep, spin };
 
 class ThreadPool {
 public:
-    /// `threads` counts the calling thread. With `pin`, worker i runs on the i-th processor that the
-    /// process may use; the caller is never pinned. Throws std::system_error if a thread cannot start.
+    /// `threads` counts the calling thread. With `pin`, worker i runs on the i-th processor that
+    /// the process may use; the caller is never pinned. Throws std::system_error if a thread cannot
+    /// start.
     explicit ThreadPool(int threads, Idle idle = Idle::sleep, bool pin = false);
     ~ThreadPool();
     ThreadPool(const ThreadPool&) = delete;

@@ -1,5 +1,5 @@
-// Attention of each candidate over its own tokens, a tile of rows at a time: logits, softmax and the
-// weighted sum of values never leave L1.
+// Attention of each candidate over its own tokens, a tile of rows at a time: logits, softmax and
+// the weighted sum of values never leave L1.
 namespace dmpc::cpu::DMPC_TARGET {
 
 /// Transposed keys (head_size, tokens padded), then the weights of a tile of rows and their sums.
@@ -63,8 +63,8 @@ void attention(const Attention& t) {
                         head * t.head_size;
             transpose_keys(q + t.head_size, t.qkv_stride, t.tokens, t.head_size, keys);
             for_row_tiles(t.tokens, [&](int row, int count) {
-                small_product(count, q + row * t.qkv_stride, t.qkv_stride, t.head_size, keys, padded,
-                              padded, weights, padded);
+                small_product(count, q + row * t.qkv_stride, t.qkv_stride, t.head_size, keys,
+                              padded, padded, weights, padded);
                 float inverse[kRowTile];
                 for (int r = 0; r < count; ++r) {
                     inverse[r] = softmax_row(weights + r * padded, t.tokens);

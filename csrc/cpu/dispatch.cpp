@@ -47,8 +47,8 @@ bool supports(InstructionSet wanted) {
 const Kernels* select_kernels(InstructionSet wanted) {
 #if defined(__x86_64__)
     if (wanted == InstructionSet::automatic) {
-        constexpr InstructionSet best_first[] = {InstructionSet::avx512_bf16, InstructionSet::avx512,
-                                                 InstructionSet::avx2};
+        constexpr InstructionSet best_first[] = {InstructionSet::avx512_bf16,
+                                                 InstructionSet::avx512, InstructionSet::avx2};
         for (const InstructionSet set : best_first) {
             if (supports(set)) return select_kernels(set);
         }
@@ -62,8 +62,7 @@ const Kernels* select_kernels(InstructionSet wanted) {
         default: return portable::table();
     }
 #else
-    const bool portable =
-        wanted == InstructionSet::automatic || wanted == InstructionSet::portable;
+    const bool portable = wanted == InstructionSet::automatic || wanted == InstructionSet::portable;
     return portable ? portable::table() : nullptr;
 #endif
 }

@@ -1,11 +1,12 @@
 // The table of kernels of one instruction set, and the choice among the tables.
 //
-// Every source in this folder named *.inl is compiled once per instruction set, in its own namespace;
-// each compilation fills one `Kernels`. Nothing here knows models, stages or files: pointers, sizes
-// and strides only. Strides count elements. Buffers need no alignment, but 64 bytes is fastest.
+// Every source in this folder named *.inl is compiled once per instruction set, in its own
+// namespace; each compilation fills one `Kernels`. Nothing here knows models, stages or files:
+// pointers, sizes and strides only. Strides count elements. Buffers need no alignment, but 64 bytes
+// is fastest.
 //
-// Padding rule: the columns of every matrix and the depth of every product are padded with zeros to a
-// multiple of `Kernels::lanes`, so that no kernel has a tail in those directions. Rows are exact.
+// Padding rule: the columns of every matrix and the depth of every product are padded with zeros to
+// a multiple of `Kernels::lanes`, so that no kernel has a tail in those directions. Rows are exact.
 #pragma once
 
 #include <cstddef>
@@ -19,16 +20,17 @@ enum class InstructionSet { automatic, portable, avx2, avx512, avx512_bf16 };
 enum class Precision { float32, bfloat16 };
 inline constexpr int kPrecisions = 2;
 
-/// c (rows, columns) from a (rows, depth) times packed weights, plus a bias; see the epilogues below.
+/// c (rows, columns) from a (rows, depth) times packed weights, plus a bias; see the epilogues
+/// below.
 struct Product {
     int rows = 0;
     int depth = 0;    // padded
     int columns = 0;  // padded
     const void* a = nullptr;
     std::ptrdiff_t a_stride = 0;
-    const void* weights = nullptr;        // from `pack`, possibly advanced to a depth inside
+    const void* weights = nullptr;           // from `pack`, possibly advanced to a depth inside
     std::ptrdiff_t weights_tile_stride = 0;  // bytes between tiles of columns
-    const float* bias = nullptr;          // (columns), or null for none
+    const float* bias = nullptr;             // (columns), or null for none
     void* c = nullptr;
     std::ptrdiff_t c_stride = 0;
     const float* gate = nullptr;       // residual: (columns)

@@ -1,5 +1,5 @@
-// Elementary functions on vectors, float32, within about one unit in the last place. Coefficients are
-// Chebyshev fits of the quotients named beside them.
+// Elementary functions on vectors, float32, within about one unit in the last place. Coefficients
+// are Chebyshev fits of the quotients named beside them.
 namespace dmpc::cpu::DMPC_TARGET {
 
 inline F32 exponential(F32 x) {
@@ -23,7 +23,8 @@ inline F32 sigmoid(F32 x) { return 1.0f / (1.0f + exponential(-x)); }
 
 /// x Phi(x) in its tanh form, written as x sigmoid(2 u): the same number with one exponential.
 inline F32 gelu(F32 x) {
-    const F32 u = x * (x * x * (-2.0f * 0.7978845608028654f * 0.044715f) - 2.0f * 0.7978845608028654f);
+    const F32 u =
+        x * (x * x * (-2.0f * 0.7978845608028654f * 0.044715f) - 2.0f * 0.7978845608028654f);
     return x / (1.0f + exponential(u));
 }
 

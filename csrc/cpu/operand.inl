@@ -31,8 +31,8 @@ struct Bfloat16 {
         std::uint32_t pair;
         __builtin_memcpy(&pair, a, sizeof pair);
 #if defined(__AVX512BF16__)
-        return bits<F32>(_mm512_dpbf16_ps(bits<__m512>(sums), bits<__m512bh>(splat(pair)),
-                                          bits<__m512bh>(w)));
+        return bits<F32>(
+            _mm512_dpbf16_ps(bits<__m512>(sums), bits<__m512bh>(splat(pair)), bits<__m512bh>(w)));
 #else
         const float low = bits<float>(pair << 16);
         const float high = bits<float>(pair & 0xFFFF0000u);

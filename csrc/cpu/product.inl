@@ -1,5 +1,5 @@
-// Matrix products. A tile of kRowTile rows by two vectors of columns is summed in registers over the
-// whole depth, parked in a small buffer that stays in L1, and finished by an epilogue.
+// Matrix products. A tile of kRowTile rows by two vectors of columns is summed in registers over
+// the whole depth, parked in a small buffer that stays in L1, and finished by an epilogue.
 //
 // Packed weights: tiles of kTileColumns columns; inside a tile, depth step after depth step, one
 // vector after the other. A last tile may hold a single vector, at the same stride.
@@ -107,8 +107,8 @@ void product(const Product& p) {
         const auto* b = reinterpret_cast<const Packed*>(weights);
         for_row_tiles(p.rows, [&](int row, int count) {
             const Element* a = static_cast<const Element*>(p.a) + row * p.a_stride;
-            kTiles<Operand>.table[count][vectors](a, p.a_stride, b, kTileColumns,
-                                                  p.depth / Operand::kDepthStep, sums, kTileColumns);
+            kTiles<Operand>.table[count][vectors](
+                a, p.a_stride, b, kTileColumns, p.depth / Operand::kDepthStep, sums, kTileColumns);
             for (int v = 0; v < vectors; ++v) {
                 const int at = column + v * kLanes;
                 const F32 bias = p.bias ? load(p.bias + at) : F32{};

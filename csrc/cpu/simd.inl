@@ -1,5 +1,5 @@
-// Vectors of the compiler's own kind: one source for every instruction set. No standard header whose
-// inline functions could be compiled for one instruction set and linked into another.
+// Vectors of the compiler's own kind: one source for every instruction set. No standard header
+// whose inline functions could be compiled for one instruction set and linked into another.
 #include <cstddef>
 #include <cstdint>
 
@@ -94,6 +94,8 @@ inline F32 square_root(F32 v) {
 }
 
 inline int minimum(int a, int b) { return a < b ? a : b; }
-inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+inline int round_up(int value, int multiple) {
+    return (value + multiple - 1) / multiple * multiple;
+}
 
 }  // namespace dmpc::cpu::DMPC_TARGET

@@ -1,0 +1,92 @@
+// The planner of one robot: what an embedder includes.
+//
+//     auto planner = dmpc::Planner::load("hopper.safetensors", {.num_samples = 64});
+//     const dmpc::Status status = planner.act(observation, action);
+//
+// Loading may allocate and throw. `act` and `plan` do neither, take no lock, and answer with a
+// Status. Every array is float32 in environment units. S state size, A action size, F horizon,
+// N candidates. A planner is used by one thread at a time; several planners may live side by side.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "dmpc/model_file.hpp"
+#include "dmpc/objective.hpp"
+#include "dmpc/spec.hpp"
+#include "dmpc/status.hpp"
+
+namespace dmpc {
+
+struct PlannerOptions {
+    std::optional<int> num_samples{};   // N; default the file's recommendation or 64
+    std::optional<int> action_chunk{};  // actions run per plan; default the file's or 1
+    int num_threads = 1;                // counting the caller; 0 for one per processor
+    std::uint64_t seed = 0;             // key of the random stream: same seed, same plans
+    std::uint16_t stream_id = 0;        // this robot's number in the random stream
+    std::string dtype = "float32";      // or "bf16"
+    bool spin = false;                  // idle threads spin instead of sleeping
+    bool pin = false;                   // tie each thread but the caller to a processor
+    /// Seconds between the caller's actions; one other than the model's is refused.
+    std::optional<double> control_period_s{};
+};
+
+/// All candidates of one plan, copied out. Made by `Planner::make_plan`, which gives it room.
+struct Plan {
+    std::int64_t best = 0;
+    std::vector<float> actions;     // (N, F, A)
+    std::vector<float> states;      // (N, F, S)
+    std::vector<float> scores;      // (N)
+    std::vector<float> violations;  // (N), 0 where every constraint holds
+};
+
+/// What an action may need besides the observation.
+struct Situation {
+    std::span<const float> context{};          // of models that take one
+    std::span<const float> previous_action{};  // (A), what really ran; empty: what `act` returned
+};
+
+class Planner {
+public:
+    /// Throws ModelFileError for a file that is not a valid model, std::invalid_argument for an
+    /// option out of range, std::system_error, std::bad_alloc.
+    static Planner load(const std::filesystem::path& path, const PlannerOptions& options = {});
+    explicit Planner(const Model& model, const PlannerOptions& options = {});
+    ~Planner();
+    Planner(Planner&&) noexcept;
+    Planner& operator=(Planner&&) noexcept;
+
+    /// The action (A) to run now in `observation` (S), within the action bounds. Plans when the
+    /// previous plan has run its `action_chunk` actions. Unless the answer is Status::ok, nothing
+    /// has changed, `action` included.
+    Status act(std::span<const float> observation, std::span<float> action,
+               const Situation& situation = {}) noexcept;
+
+    /// Plans from here without going on: same state, same plan.
+    Status plan(std::span<const float> observation, Plan& plan,
+                std::span<const float> context = {}) const noexcept;
+    Plan make_plan() const;
+
+    /// Begins a new episode: clears history and plan, restarts the plan index.
+    void reset() noexcept;
+    void reset(std::uint64_t seed) noexcept;
+
+    /// Ranks by these terms from the next plan on; none means the learned objective. Throws
+    /// std::invalid_argument for an index outside the state.
+    void set_objective(std::span<const Term> terms);
+
+    const ModelSpec& spec() const noexcept;
+    int num_samples() const noexcept;
+    int action_chunk() const noexcept;
+
+private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace dmpc
