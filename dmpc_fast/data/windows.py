@@ -108,6 +108,12 @@ class Windows:
         totals = np.array([self._rewards[a:b].sum(dtype=np.float64) for a, b in pairs])
         return np.repeat(totals, self._ends - self._starts)
 
+    @property
+    def ages(self) -> np.ndarray:
+        """Steps from the start of its episode to each window's s_t, (N,) int64."""
+        lengths = self._ends - self._starts
+        return np.arange(len(self)) - np.repeat(self._firsts[:-1], lengths)
+
     def batch(self, indices: np.ndarray) -> WindowBatch:
         """The windows at `indices` (B,), each from 0 to len - 1; raises IndexError for others."""
         index = np.asarray(indices, np.int64).reshape(-1)

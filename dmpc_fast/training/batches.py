@@ -42,6 +42,7 @@ class StageBatches:
         return_temperature: None to draw all windows alike, or draw each with a weight of
             exp(return of its episode / temperature), returns standardised over the windows.
             A return-to-go instead would starve starts and ends of episodes of data.
+        start_fraction: share of the batch that is drawn from the first horizon of episodes alone.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class StageBatches:
         rank: int = 0,
         world: int = 1,
         return_temperature: float | None = None,
+        start_fraction: float = 0.0,
     ) -> None:
         if len(windows) == 0:
             raise ValueError("the dataset has no window: every episode is empty")
@@ -63,9 +65,7 @@ class StageBatches:
         self._windows, self._normalizer, self._stage = windows, normalizer, stage
         self._key = np.array([seed, STAGES.index(stage)], dtype=np.uint64)
         self._batch_size = batch_size
-        self._cumulative = None
-        if return_temperature is not None:
-            self._cumulative = _cumulative_weights(windows.episode_returns, return_temperature)
+        self._cumulative = np.cumsum(_weights(windows, return_temperature, start_fraction))
         self._slice = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
 
     def at(self, step: int) -> Batch:
@@ -73,12 +73,9 @@ class StageBatches:
         # The counter's high word leaves 2^64 draws to each step.
         counter = np.array([0, 0, 0, step], dtype=np.uint64)
         generator = np.random.Generator(np.random.Philox(key=self._key, counter=counter))
-        if self._cumulative is None:
-            indices = generator.integers(len(self._windows), size=self._batch_size)
-        else:
-            draws = generator.random(self._batch_size) * self._cumulative[-1]
-            indices = np.searchsorted(self._cumulative, draws, side="right")
-            indices = np.minimum(indices, len(self._windows) - 1)
+        draws = generator.random(self._batch_size) * self._cumulative[-1]
+        indices = np.searchsorted(self._cumulative, draws, side="right")
+        indices = np.minimum(indices, len(self._windows) - 1)
         # Stratified over the batch: the loss depends on the angle far more than on the window.
         strata = generator.permutation(self._batch_size)
         uniform = (strata + generator.random(self._batch_size)) / self._batch_size
@@ -115,6 +112,54 @@ class StageBatches:
             value=torch.from_numpy(scales.value.normalize(window.value)),
             value_valid=torch.from_numpy(window.value_valid),
         )
+
+
+def _weights(
+    windows: Windows, return_temperature: float | None, start_fraction: float
+) -> np.ndarray:
+    """Relative probability of every window, (N,) float64."""
+    weights = np.ones(len(windows))
+    if return_temperature is not None:
+        returns = windows.episode_returns
+        spread = returns.std()
+        # Relative to the best, so that no weight overflows.
+        relative = (returns - returns.max()) / (spread if spread > 0 else 1.0)
+        weights = np.exp(relative / return_temperature)
+    if start_fraction > 0:
+        starts = windows.ages < windows.horizon
+        added = start_fraction / (1 - start_fraction) * weights.sum() / weights[starts].sum()
+        weights = weights + added * weights * starts
+    return weights
+
+
+def _tensors(self, window: WindowBatch, angle: np.ndarray, generator: np.random.Generator) -> Batch:
+    scales = self._normalizer
+    actions = scales.action.normalize(window.actions)
+    states = scales.state.normalize(window.next_states)
+    # Steps past an episode's end must hold nothing, also after normalisation.
+    actions *= window.valid[..., None]
+    states *= window.valid[..., None]
+    condition = condition_vector(scales, window.states, window.past_actions, window.mask)
+    nothing = actions[..., :0]
+    clean, given = {
+        "proposal": (actions, nothing),
+        "dynamics": (states, actions),
+        "objective": (nothing, np.concatenate([states, actions], axis=-1)),
+    }[self._stage]
+    shape = (self._batch_size, *clean.shape[1:])
+    eps = generator.standard_normal(shape, dtype=np.float32)[self._slice]
+    return Batch(
+        clean=_tensor(clean),
+        given=_tensor(given),
+        condition=torch.from_numpy(condition),
+        valid=torch.from_numpy(window.valid),
+        angle=torch.from_numpy(angle[self._slice]),
+        eps=_tensor(eps),
+        rewards=torch.from_numpy(scales.reward.normalize(window.rewards)),
+        continues=torch.from_numpy(window.continues),
+        value=torch.from_numpy(scales.value.normalize(window.value)),
+        value_valid=torch.from_numpy(window.value_valid),
+    )
 
 
 def _cumulative_weights(returns: np.ndarray, temperature: float) -> np.ndarray:

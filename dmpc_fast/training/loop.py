@@ -187,6 +187,7 @@ class Trainer:
             rank=self._processes.rank,
             world=self._processes.world,
             return_temperature=self.settings.return_temperature if stage == "proposal" else None,
+            start_fraction=self.settings.start_fraction,
         )
 
     def _report(
