@@ -21,6 +21,7 @@ COMMANDS = {
     "finetune": "dmpc_fast.cli.finetune",
     "evaluate": "dmpc_fast.cli.evaluate",
     "collect": "dmpc_fast.cli.collect",
+    "export": "dmpc_fast.cli.export",
     "info": "dmpc_fast.cli.info",
     "doctor": "dmpc_fast.cli.doctor",
 }

@@ -43,10 +43,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors under names that start with `prefix` and a dot."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def unprefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix` and a dot, under the rest of their names."""
     start = f"{prefix}."
     return {
         name.removeprefix(start): tensor
@@ -56,4 +58,5 @@ def unprefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def clone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that later optimiser steps do not change."""
     return {name: torch.clone(tensor.detach()) for name, tensor in tensors.items()}

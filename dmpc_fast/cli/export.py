@@ -1,0 +1,36 @@
+"""`dmpc-fast export`: a model file to pass on, with smaller weights or other recommendations."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "export", help="write a model file to pass on, with weights of half the size"
+    )
+    parser.add_argument("model", help="model file, a run's folder, or the name of a shipped model")
+    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    parser.add_argument("--storage", choices=("float32", "float16"), default="float16")
+    parser.add_argument("--num-samples", type=int, help="recommended candidates per plan")
+    parser.add_argument("--action-chunk", type=int, help="recommended actions run per plan")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    import dataclasses
+
+    from dmpc_fast.assets import resolve
+    from dmpc_fast.model_file import load_model, save_model
+
+    model = load_model(resolve(args.model))
+    recommended = dict(model.spec.recommended)
+    for name in ("num_samples", "action_chunk"):
+        if getattr(args, name) is not None:
+            recommended[name] = getattr(args, name)
+    spec = dataclasses.replace(model.spec, recommended=recommended)
+    save_model(args.out, spec, model.tensors, storage=args.storage)
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, weights in {args.storage}")
+    return 0

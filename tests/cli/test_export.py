@@ -1,0 +1,28 @@
+"""Exported models hold what the original holds, in less space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dmpc_fast.cli.main import main
+from dmpc_fast.model_file import load_model, save_model
+from tests.random_models import random_model
+
+
+def test_export_halves_the_weights_and_keeps_the_rest(tmp_path: Path) -> None:
+    model = random_model(np.random.default_rng())
+    source, out = tmp_path / "source.safetensors", tmp_path / "out.safetensors"
+    save_model(source, model.spec, model.tensors)
+    assert main(["export", str(source), "--out", str(out), "--num-samples", "16"]) == 0
+    exported = load_model(out)
+    assert exported.spec.recommended == {**model.spec.recommended, "num_samples": 16}
+    assert exported.spec.stages == model.spec.stages
+    for name, tensor in model.tensors.items():
+        np.testing.assert_allclose(exported.tensors[name], tensor, rtol=1e-3, atol=1e-6)
+    assert out.stat().st_size < 0.6 * source.stat().st_size
+
+
+def test_a_missing_model_is_named(tmp_path: Path, capsys: object) -> None:
+    assert main(["export", str(tmp_path / "nothing"), "--out", str(tmp_path / "out")]) == 2
