@@ -31,10 +31,10 @@ struct Cut {
 };
 
 /// Passes hold whole heads, and two of them where one does not fill whole tiles.
-Cut cut_heads(const PackedNetwork& n, int lanes) {
+Cut cut_heads(const PackedNetwork& n, int lanes, int element_bytes) {
     const int head = 3 * n.head_size;
     const int unit = head % (2 * lanes) == 0 ? head : 2 * head;
-    return {n.sizes.heads * head, unit, static_cast<int>(sizeof(float))};
+    return {n.sizes.heads * head, unit, element_bytes};
 }
 
 Cut cut_hidden(const PackedNetwork& n, int lanes, int element_bytes) {
@@ -64,7 +64,7 @@ void Activations::reserve(const PackedNetwork& n, int candidates, const cpu::Ker
     grow(outputs_, rows * n.final_out.columns);
     grow(residual_, rows * n.width);
     grow(normed_, rows * n.width);
-    grow(qkv_, cut_heads(n, kernels.lanes).bytes(rows) / sizeof(float));
+    grow(qkv_, cut_heads(n, kernels.lanes, bytes).bytes(rows) / sizeof(float) + 1);
     grow(attended_, rows * n.inner);
     grow(hidden_, cut_hidden(n, kernels.lanes, bytes).bytes(rows) / sizeof(float) + 1);
     grow(scratch_, kernels.attention_scratch(n.sizes.tokens(), n.head_size));
@@ -105,13 +105,13 @@ struct Pass {
 };
 
 void attention_half(const Pass& pass, const PackedBlock& block, const float* modulation,
-                    void* normed, float* qkv, void* attended, float* scratch) {
+                    void* normed, void* qkv, void* attended, float* scratch) {
     const PackedNetwork& n = pass.network;
     const cpu::OperandKernels& operand = pass.kernels.of(block.qkv.precision);
     operand.norm(pass.norm(modulation + kShiftAttention * n.width,
                            modulation + kScaleAttention * n.width, normed));
     const int head = 3 * n.head_size;
-    const int step = cut_heads(n, pass.kernels.lanes).per_pass(pass.rows);
+    const int step = cut_heads(n, pass.kernels.lanes, operand.element_bytes).per_pass(pass.rows);
     for (int first = 0; first < block.qkv.columns; first += step) {
         const int count = std::min(step, block.qkv.columns - first);
         cpu::Product p = columns(block.qkv, first, count, 2 * pass.kernels.lanes);
@@ -120,7 +120,7 @@ void attention_half(const Pass& pass, const PackedBlock& block, const float* mod
         p.a_stride = n.width;
         p.c = qkv;
         p.c_stride = count;
-        operand.product_store(p);
+        operand.product_operand(p);
         operand.attention({.candidates = pass.candidates,
                            .tokens = n.sizes.tokens(),
                            .heads = count / head,

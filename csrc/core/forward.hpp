@@ -24,9 +24,9 @@ private:
     friend void forward(const PackedNetwork&, const cpu::Kernels&, const float*, const float*, int,
                         Activations&) noexcept;
 
-    AlignedBuffer<float> features_, outputs_, residual_, qkv_, scratch_;
+    AlignedBuffer<float> features_, outputs_, residual_, scratch_;
     // Operand type: float32 or narrower.
-    AlignedBuffer<float> normed_, attended_, hidden_;
+    AlignedBuffer<float> normed_, qkv_, attended_, hidden_;
 };
 
 /// Runs `candidates` through the network.

@@ -2,75 +2,129 @@
 // the weighted sum of values never leave L1.
 namespace dmpc::cpu::DMPC_TARGET {
 
-/// Transposed keys (head_size, tokens padded), then the weights of a tile of rows and their sums.
+/// Packed keys and values of a head, then logits, weights and sums of a tile of rows.
 inline std::size_t attention_scratch(int tokens, int head_size) {
     const auto padded = static_cast<std::size_t>(round_up(tokens, kLanes));
     const auto size = static_cast<std::size_t>(head_size);
-    return size * padded + kRowTile * padded + kRowTile * size;
+    return 2 * size * padded + kRowTile * (2 * padded + size);
 }
 
-inline void transpose_keys(const float* keys, std::ptrdiff_t stride, int tokens, int head_size,
-                           float* out) {
+/// Keys as the weights of a product: out (head size in words, tokens padded). A word is a float32
+/// or a pair of bfloat16 neighbours, just what a packed weight is.
+template <class Element>
+inline void pack_keys(const Element* keys, std::ptrdiff_t stride, int tokens, int head_size,
+                      std::uint32_t* out) {
+    constexpr int elements = 4 / sizeof(Element);  // per word
     const int padded = round_up(tokens, kLanes);
-    for (int d = 0; d < head_size; ++d) {
-        for (int t = 0; t < tokens; ++t) out[d * padded + t] = keys[t * stride + d];
-        for (int t = tokens; t < padded; ++t) out[d * padded + t] = 0.0f;
+    for (int word = 0; word < head_size / elements; word += kLanes) {
+        const int words = minimum(kLanes, head_size / elements - word);
+        for (int token = 0; token < padded; token += kLanes) {
+            U32 rows[kLanes] = {};
+            const int count = minimum(kLanes, tokens - token);
+            for (int i = 0; i < count; ++i) {
+                const Element* from = keys + (token + i) * stride + word * elements;
+                if (words == kLanes) {
+                    rows[i] = load_as<U32>(from);
+                } else {
+                    __builtin_memcpy(&rows[i], from, static_cast<std::size_t>(words) * 4);
+                }
+            }
+            transpose(rows);
+            for (int i = 0; i < words; ++i) store(out + (word + i) * padded + token, rows[i]);
+        }
     }
+}
+
+/// Values as the weights of a product: the rows themselves, and how far apart they are.
+inline const float* pack_values(const float* values, std::ptrdiff_t stride, int, int,
+                                std::uint32_t*, std::ptrdiff_t& packed_stride) {
+    packed_stride = stride;
+    return values;
+}
+
+inline const std::uint32_t* pack_values(const std::uint16_t* values, std::ptrdiff_t stride,
+                                        int tokens, int head_size, std::uint32_t* out,
+                                        std::ptrdiff_t& packed_stride) {
+    packed_stride = head_size;
+    for (int token = 0; token < tokens; token += 2) {
+        const std::uint16_t* even = values + token * stride;
+        const std::uint16_t* odd = even + stride;
+        for (int i = 0; i < head_size; i += kLanes) {
+            U32 word = __builtin_convertvector(load_as<U16>(even + i), U32);
+            if (token + 1 < tokens) {
+                word |= __builtin_convertvector(load_as<U16>(odd + i), U32) << 16;
+            }
+            store(out + token / 2 * head_size + i, word);
+        }
+    }
+    return out;
 }
 
 /// Turns a row of logits into unnormalised weights, 0 past `tokens`; returns 1 / their sum.
-inline float softmax_row(float* row, int tokens) {
-    const int end = round_up(tokens, kLanes);
-    const int last = tokens - (end - kLanes);
+template <class Operand>
+inline float softmax_row(const float* row, int tokens, typename Operand::Element* out) {
+    const int last = (tokens - 1) / kLanes * kLanes;  // start of the last vector
     const F32 lowest = splat(-3.0e38f);
-    F32 top = keep_first(load(row + end - kLanes), last, lowest);
-    for (int i = 0; i < end - kLanes; i += kLanes) top = max(top, load(row + i));
+    F32 top = keep_first(load(row + last), tokens - last, lowest);
+    for (int i = 0; i < last; i += kLanes) top = max(top, load(row + i));
     const F32 peak = splat(largest(top));
     F32 total{};
-    for (int i = 0; i < end - kLanes; i += kLanes) {
-        const F32 weight = exponential(load(row + i) - peak);
-        store(row + i, weight);
+    for (int i = 0; i < last; i += kLanes) {
+        const F32 weight = exponential<Operand::kRough>(load(row + i) - peak);
+        Operand::put(out + i, weight);
         total += weight;
     }
-    const F32 weight = keep_first(exponential(load(row + end - kLanes) - peak), last, F32{});
-    store(row + end - kLanes, weight);
+    const F32 weight =
+        keep_first(exponential<Operand::kRough>(load(row + last) - peak), tokens - last, F32{});
+    Operand::put(out + last, weight);
     return 1.0f / sum(total + weight);
 }
 
-/// (rows, columns) = a (rows, depth) b (depth, columns), all float32 and row-major.
-inline void small_product(int rows, const float* a, std::ptrdiff_t a_stride, int depth,
-                          const float* b, std::ptrdiff_t b_stride, int columns, float* out,
-                          std::ptrdiff_t out_stride) {
+/// out (rows, columns) = a (rows, steps x depth step) b (steps, columns).
+template <class Operand>
+inline void small_product(int rows, const typename Operand::Element* a, std::ptrdiff_t a_stride,
+                          int steps, const typename Operand::Packed* b, std::ptrdiff_t b_stride,
+                          int columns, float* out) {
     for (int column = 0; column < columns; column += kTileColumns) {
         const int vectors = minimum(kTileVectors, (columns - column) / kLanes);
-        kTiles<Float32>.table[rows][vectors](a, a_stride, b + column, b_stride, depth, out + column,
-                                             out_stride);
+        kTiles<Operand>.table[rows][vectors](a, a_stride, b + column, b_stride, steps, out + column,
+                                             columns);
     }
 }
 
 template <class Operand>
 void attention(const Attention& t) {
+    using Element = typename Operand::Element;
+    using Packed = typename Operand::Packed;
     const int padded = round_up(t.tokens, kLanes);
-    float* keys = t.scratch;
-    float* weights = keys + static_cast<std::ptrdiff_t>(t.head_size) * padded;
-    float* sums = weights + kRowTile * padded;
+    auto* keys = reinterpret_cast<std::uint32_t*>(t.scratch);
+    std::uint32_t* values = keys + std::ptrdiff_t{t.head_size} * padded;
+    auto* logits = reinterpret_cast<float*>(values + std::ptrdiff_t{t.head_size} * padded);
+    auto* weights = reinterpret_cast<Element*>(logits + kRowTile * padded);
+    float* sums = logits + 2 * kRowTile * padded;
+    const int value_steps = (t.tokens + Operand::kDepthStep - 1) / Operand::kDepthStep;
+
     for (int candidate = 0; candidate < t.candidates; ++candidate) {
-        const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(candidate) * t.tokens;
+        const std::ptrdiff_t first = std::ptrdiff_t{candidate} * t.tokens;
         for (int head = 0; head < t.heads; ++head) {
-            const float* q = t.qkv + first * t.qkv_stride + head * 3 * t.head_size;
-            const float* v = q + 2 * t.head_size;
-            auto* out = static_cast<typename Operand::Element*>(t.out) + first * t.out_stride +
-                        head * t.head_size;
-            transpose_keys(q + t.head_size, t.qkv_stride, t.tokens, t.head_size, keys);
+            const Element* q =
+                static_cast<const Element*>(t.qkv) + first * t.qkv_stride + head * 3 * t.head_size;
+            Element* out = static_cast<Element*>(t.out) + first * t.out_stride + head * t.head_size;
+            pack_keys(q + t.head_size, t.qkv_stride, t.tokens, t.head_size, keys);
+            std::ptrdiff_t v_stride;
+            const Packed* v = pack_values(q + 2 * t.head_size, t.qkv_stride, t.tokens, t.head_size,
+                                          values, v_stride);
             for_row_tiles(t.tokens, [&](int row, int count) {
-                small_product(count, q + row * t.qkv_stride, t.qkv_stride, t.head_size, keys,
-                              padded, padded, weights, padded);
+                small_product<Operand>(
+                    count, q + row * t.qkv_stride, t.qkv_stride, t.head_size / Operand::kDepthStep,
+                    reinterpret_cast<const Packed*>(keys), padded, padded, logits);
                 float inverse[kRowTile];
                 for (int r = 0; r < count; ++r) {
-                    inverse[r] = softmax_row(weights + r * padded, t.tokens);
+                    inverse[r] =
+                        softmax_row<Operand>(logits + r * padded, t.tokens, weights + r * padded);
                 }
-                small_product(count, weights, padded, t.tokens, v, t.qkv_stride, t.head_size, sums,
-                              t.head_size);
+                small_product<Operand>(count, weights, padded, value_steps, v, v_stride,
+                                       t.head_size, sums);
                 for (int r = 0; r < count; ++r) {
                     for (int i = 0; i < t.head_size; i += kLanes) {
                         const F32 value = load(sums + r * t.head_size + i) * inverse[r];

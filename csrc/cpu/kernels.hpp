@@ -57,8 +57,8 @@ struct Attention {
     int candidates = 0;
     int tokens = 0;
     int heads = 0;
-    int head_size = 0;           // padded; the softmax scale is folded into q
-    const float* qkv = nullptr;  // (candidates x tokens, heads x 3 x head_size)
+    int head_size = 0;          // padded; the softmax scale is folded into q
+    const void* qkv = nullptr;  // operand type, (candidates x tokens, heads x 3 x head_size)
     std::ptrdiff_t qkv_stride = 0;
     void* out = nullptr;  // operand type, (candidates x tokens, heads x head_size)
     std::ptrdiff_t out_stride = 0;
@@ -96,6 +96,7 @@ struct OperandKernels {
     /// weight (columns, depth), row-major and already padded -> packed.
     void (*pack)(const float* weight, int depth, int columns, void* packed);
     void (*product_store)(const Product&);     // c float32
+    void (*product_operand)(const Product&);   // c operand type
     void (*product_gelu)(const Product&);      // c = gelu_tanh(...), operand type
     void (*product_residual)(const Product&);  // c += gate * (...), float32
     void (*product_tokens)(const Product&);    // c = ... + positions, float32

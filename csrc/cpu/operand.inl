@@ -5,7 +5,8 @@ namespace dmpc::cpu::DMPC_TARGET {
 struct Float32 {
     using Element = float;
     using Packed = float;
-    static constexpr int kDepthStep = 1;  // depth that one packed vector covers
+    static constexpr int kDepthStep = 1;   // depth that one packed vector covers
+    static constexpr bool kRough = false;  // whether its rounding hides rough functions
     using Weights = F32;
 
     static Weights weights(const Packed* from) { return load(from); }
@@ -23,6 +24,7 @@ struct Bfloat16 {
     using Element = std::uint16_t;
     using Packed = std::uint32_t;
     static constexpr int kDepthStep = 2;
+    static constexpr bool kRough = true;
     using Weights = U32;
 
     static Weights weights(const Packed* from) { return load_as<U32>(from); }

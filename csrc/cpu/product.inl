@@ -75,10 +75,19 @@ struct StoreEpilogue {
 };
 
 template <class Operand>
+struct OperandEpilogue {
+    static void apply(const Product& p, int row, int column, F32 value) {
+        using Element = typename Operand::Element;
+        Operand::put(static_cast<Element*>(p.c) + row * p.c_stride + column, value);
+    }
+};
+
+template <class Operand>
 struct GeluEpilogue {
     static void apply(const Product& p, int row, int column, F32 value) {
         using Element = typename Operand::Element;
-        Operand::put(static_cast<Element*>(p.c) + row * p.c_stride + column, gelu(value));
+        Operand::put(static_cast<Element*>(p.c) + row * p.c_stride + column,
+                     gelu<Operand::kRough>(value));
     }
 };
 

@@ -2,6 +2,7 @@
 // whose inline functions could be compiled for one instruction set and linked into another.
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
@@ -50,8 +51,25 @@ inline To bits(From from) {
 
 inline F32 splat(float value) { return value - F32{}; }
 inline U32 splat(std::uint32_t value) { return value - U32{}; }
-inline F32 max(F32 a, F32 b) { return a > b ? a : b; }
-inline F32 min(F32 a, F32 b) { return a < b ? a : b; }
+// gcc makes a comparison and a blend of the portable form.
+inline F32 max(F32 a, F32 b) {
+#if defined(__AVX512F__)
+    return bits<F32>(_mm512_max_ps(bits<__m512>(a), bits<__m512>(b)));
+#elif defined(__AVX2__)
+    return bits<F32>(_mm256_max_ps(bits<__m256>(a), bits<__m256>(b)));
+#else
+    return a > b ? a : b;
+#endif
+}
+inline F32 min(F32 a, F32 b) {
+#if defined(__AVX512F__)
+    return bits<F32>(_mm512_min_ps(bits<__m512>(a), bits<__m512>(b)));
+#elif defined(__AVX2__)
+    return bits<F32>(_mm256_min_ps(bits<__m256>(a), bits<__m256>(b)));
+#else
+    return a < b ? a : b;
+#endif
+}
 
 /// 0, 1, 2, ...
 inline U32 lane_numbers() {
@@ -91,6 +109,31 @@ inline F32 square_root(F32 v) {
     for (int i = 0; i < kLanes; ++i) v[i] = __builtin_sqrtf(v[i]);
     return v;
 #endif
+}
+
+/// One half of a butterfly: every other run of Step lanes of b moved down into a, or of a up into
+/// b.
+template <int Step, bool Upper, std::size_t... Lane>
+inline U32 exchange(U32 a, U32 b, std::index_sequence<Lane...>) {
+    constexpr auto source = [](int lane) {
+        if (lane & Step) return kLanes + (Upper ? lane : lane - Step);
+        return Upper ? lane + Step : lane;
+    };
+    return __builtin_shufflevector(a, b, source(static_cast<int>(Lane))...);
+}
+
+/// Transposes a square of kLanes x kLanes words.
+template <int Step = kLanes / 2>
+inline void transpose(U32 (&rows)[kLanes]) {
+    constexpr std::make_index_sequence<kLanes> lanes{};
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) {
+        if (i & Step) continue;
+        const U32 a = rows[i], b = rows[i + Step];
+        rows[i] = exchange<Step, false>(a, b, lanes);
+        rows[i + Step] = exchange<Step, true>(a, b, lanes);
+    }
+    if constexpr (Step > 1) transpose<Step / 2>(rows);
 }
 
 inline int minimum(int a, int b) { return a < b ? a : b; }

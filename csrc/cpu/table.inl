@@ -10,6 +10,7 @@ constexpr OperandKernels operand_kernels() {
         .depth_stride = depth_stride<Operand>,
         .pack = pack<Operand>,
         .product_store = product<Operand, StoreEpilogue>,
+        .product_operand = product<Operand, OperandEpilogue<Operand>>,
         .product_gelu = product<Operand, GeluEpilogue<Operand>>,
         .product_residual = product<Operand, ResidualEpilogue>,
         .product_tokens = product<Operand, TokensEpilogue>,
