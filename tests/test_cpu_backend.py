@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from random_models import random_model
 from dmpc_fast import objectives
 from dmpc_fast.backends.base import BackendUnavailableError, CandidateGroup, PlanRequest
 from dmpc_fast.backends.cpu_backend import CpuBackend
-from dmpc_fast.model_file import Model
+from dmpc_fast.model_file import Model, save_model
+from dmpc_fast.planning.planner import Planner
 from dmpc_fast.spec import SamplerSpec
 
 native = pytest.importorskip("dmpc_fast._engine")
@@ -245,3 +247,27 @@ def test_refusals() -> None:
         backend.predict(request, actions.astype(np.float64))
     with pytest.raises(ValueError, match="actions"):
         backend.predict(request, actions[:, :-1])
+
+
+def test_the_embedders_planner_acts_alike(tmp_path: Path) -> None:
+    rng = np.random.default_rng()
+    model = random_model(rng, history=3, context=2, horizon=8)
+    path = tmp_path / "model.safetensors"
+    save_model(path, model.spec, model.tensors)
+    options: dict[str, Any] = {
+        "num_samples": 9,
+        "action_chunk": 2,
+        "seed": 7,
+        "dtype": "float32",
+        "threads": 1,
+    }
+    embedded = native.Planner.load(path, **options)
+    planner = Planner.load(path, backend="cpu", **options)
+    for episode in range(2):
+        planner.reset()
+        embedded.reset()
+        for step in range(7):
+            obs, context = (rng.normal(size=n).astype(np.float32) for n in (5, 2))
+            ran = rng.normal(size=3).astype(np.float32) if step % 3 == 2 else None
+            expected = planner.act(obs, previous_action=ran, context=context)
+            np.testing.assert_array_equal(embedded.act(obs, ran, context), expected, str(episode))

@@ -14,6 +14,7 @@
 #include "dmpc/model_file.hpp"
 #include "dmpc/philox.hpp"
 #include "engine_binding.hpp"
+#include "planner_binding.hpp"
 
 namespace dmpc::bindings {
 namespace {
@@ -144,4 +145,5 @@ PYBIND11_MODULE(_engine, m) {
           "Rows (t, s, a, b, noise) of a sampler, float64 (angles, 5).");
     m.def("spec_fields", &dmpc::spec_fields, "Field names of the description's parts, as read.");
     bind_engine(m);
+    bind_planner(m);
 }

@@ -1,0 +1,63 @@
+#include "planner_binding.hpp"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
+
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+
+#include "dmpc/planner.hpp"
+
+namespace py = pybind11;
+
+namespace dmpc::bindings {
+namespace {
+
+using Floats = py::array_t<float, py::array::c_style>;
+
+std::span<const float> view(const std::optional<Floats>& array) {
+    if (!array) return {};
+    return {array->data(), static_cast<std::size_t>(array->size())};
+}
+
+Planner load(const std::filesystem::path& path, int num_samples, int action_chunk,
+             std::uint64_t seed, const std::string& dtype, int threads) {
+    return Planner::load(path, {.num_samples = num_samples,
+                                .action_chunk = action_chunk,
+                                .num_threads = threads,
+                                .seed = seed,
+                                .dtype = dtype});
+}
+
+Floats act(Planner& planner, const Floats& observation, const std::optional<Floats>& previous,
+           const std::optional<Floats>& context) {
+    Floats action(planner.spec().action_size);
+    const std::span<float> out(action.mutable_data(), static_cast<std::size_t>(action.size()));
+    const Situation situation{.context = view(context), .previous_action = view(previous)};
+    const std::span<const float> in = view(observation);
+    Status status;
+    {
+        const py::gil_scoped_release release;
+        status = planner.act(in, out, situation);
+    }
+    if (status != Status::ok) throw std::invalid_argument(message(status));
+    return action;
+}
+
+}  // namespace
+
+void bind_planner(py::module_& module) {
+    using py::arg;
+    py::class_<Planner>(module, "Planner", "dmpc::Planner, for comparison with the package's own.")
+        .def_static("load", &load, arg("path"), py::kw_only(), arg("num_samples"),
+                    arg("action_chunk"), arg("seed"), arg("dtype"), arg("threads"))
+        .def("act", &act, arg("observation").noconvert(),
+             arg("previous_action").noconvert() = py::none(),
+             arg("context").noconvert() = py::none())
+        .def("reset", py::overload_cast<>(&Planner::reset));
+}
+
+}  // namespace dmpc::bindings
