@@ -77,7 +77,8 @@ def relative_error(value: np.ndarray, reference: np.ndarray) -> float:
 
 def assert_matches(model: Model, request: PlanRequest, backend: CpuBackend, dtype: str) -> None:
     """Every stage on the reference's own inputs, and the whole plan, within torch's own error."""
-    reference, rival = TorchBackend(model, dtype="float64"), TorchBackend(model, dtype=dtype)
+    reference = TorchBackend(model, dtype="float64", threads=1)
+    rival = TorchBackend(model, dtype=dtype, threads=1)
     expected, native_plan, torch_plan = (b.plan(request) for b in (reference, backend, rival))
     for name in ("actions", "states", "scores", "violations"):
         truth = getattr(expected, name)
@@ -117,6 +118,22 @@ def test_bf16_is_as_near_as_torch(sizes: dict[str, Any], instruction_set: str) -
     model = random_model(rng, **sizes)
     backend = CpuBackend(model, dtype="bf16", threads=1, instruction_set=instruction_set)
     assert_matches(model, random_request(rng, model), backend, "bf16")
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@pytest.mark.parametrize("sizes", SIZES[3:6], ids=str)
+def test_int8_is_near_the_reference(sizes: dict[str, Any], instruction_set: str) -> None:
+    # Seven bits per operand, relative to the row's and column's largest: a few per cent of the rms.
+    rng = np.random.default_rng()
+    model = random_model(rng, **sizes)
+    request = random_request(rng, model, groups=(CandidateGroup(32),))
+    expected = TorchBackend(model, dtype="float64", threads=1).plan(request)
+    backend = CpuBackend(model, dtype="int8", threads=1, instruction_set=instruction_set)
+    plan = backend.plan(request)
+    for name in ("actions", "states", "scores"):
+        assert relative_error(getattr(plan, name), getattr(expected, name)) <= 0.1, name
+    for given, truth in zip(plan.scores, expected.scores, strict=True):
+        assert np.corrcoef(given, truth)[0, 1] >= 0.95
 
 
 @pytest.mark.parametrize("preset", ["tiny", "small"])

@@ -63,8 +63,8 @@ cpu::InstructionSet instruction_set(const std::string& name) {
 
 cpu::Precision precision(const std::string& name) {
     using cpu::Precision;
-    static constexpr std::pair<const char*, Precision> kNames[] = {{"float32", Precision::float32},
-                                                                   {"bf16", Precision::bfloat16}};
+    static constexpr std::pair<const char*, Precision> kNames[] = {
+        {"float32", Precision::float32}, {"bf16", Precision::bfloat16}, {"int8", Precision::int8}};
     return choose<Precision>("dtype", name, kNames);
 }
 

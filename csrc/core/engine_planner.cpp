@@ -23,17 +23,19 @@ int in_range(const char* name, int value, int low, int high) {
                                     .append(std::to_string(value)));
 }
 
+cpu::Precision precision(const std::string& dtype) {
+    if (dtype == "float32") return cpu::Precision::float32;
+    if (dtype == "bf16") return cpu::Precision::bfloat16;
+    if (dtype == "int8") return cpu::Precision::int8;
+    throw std::invalid_argument("dtype must be 'float32', 'bf16' or 'int8', got '" + dtype + "'");
+}
+
 EngineOptions engine_options(const PlannerOptions& options) {
-    if (options.dtype != "float32" && options.dtype != "bf16") {
-        throw std::invalid_argument("dtype must be 'float32' or 'bf16', got '" + options.dtype +
-                                    "'");
-    }
-    return {
-        .precision = options.dtype == "bf16" ? cpu::Precision::bfloat16 : cpu::Precision::float32,
-        .instruction_set = cpu::InstructionSet::automatic,
-        .threads = options.num_threads,
-        .idle = options.spin ? Idle::spin : Idle::sleep,
-        .pin = options.pin};
+    return {.precision = precision(options.dtype),
+            .instruction_set = cpu::InstructionSet::automatic,
+            .threads = options.num_threads,
+            .idle = options.spin ? Idle::spin : Idle::sleep,
+            .pin = options.pin};
 }
 
 bool finite(std::span<const float> values) {

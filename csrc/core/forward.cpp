@@ -37,8 +37,9 @@ Cut cut_heads(const PackedNetwork& n, int lanes, int element_bytes) {
     return {n.sizes.heads * head, unit, element_bytes};
 }
 
-Cut cut_hidden(const PackedNetwork& n, int lanes, int element_bytes) {
-    return {n.mlp, 2 * lanes, element_bytes};
+Cut cut_hidden(const PackedNetwork& n, int lanes, const cpu::OperandKernels& operand) {
+    const int unit = operand.splits_depth ? 2 * lanes : n.mlp;
+    return {n.mlp, unit, operand.element_bytes};
 }
 
 template <class T>
@@ -66,7 +67,13 @@ void Activations::reserve(const PackedNetwork& n, int candidates, const cpu::Ker
     grow(normed_, rows * n.width);
     grow(qkv_, cut_heads(n, kernels.lanes, bytes).bytes(rows) / sizeof(float) + 1);
     grow(attended_, rows * n.inner);
-    grow(hidden_, cut_hidden(n, kernels.lanes, bytes).bytes(rows) / sizeof(float) + 1);
+    grow(hidden_,
+         cut_hidden(n, kernels.lanes, kernels.of(n.blocks.front().qkv.precision)).bytes(rows) /
+                 sizeof(float) +
+             1);
+    const int deepest = std::max({n.width, n.inner, n.mlp});
+    const auto& operand = kernels.of(n.blocks.front().qkv.precision);
+    grow(quantised_, operand.product_scratch(static_cast<int>(rows), deepest) / sizeof(float) + 1);
     grow(scratch_, kernels.attention_scratch(n.sizes.tokens(), n.head_size));
 }
 
@@ -79,6 +86,7 @@ struct Pass {
     int rows;
     int candidates;
     float* residual;
+    void* quantised;
 
     cpu::Norm norm(const float* shift, const float* scale, void* out) const {
         return {.rows = rows,
@@ -100,6 +108,7 @@ struct Pass {
         p.c = residual;
         p.c_stride = network.width;
         p.gate = gate;
+        p.scratch = quantised;
         return p;
     }
 };
@@ -119,6 +128,7 @@ void attention_half(const Pass& pass, const PackedBlock& block, const float* mod
         p.a = normed;
         p.a_stride = n.width;
         p.c = qkv;
+        p.scratch = pass.quantised;
         p.c_stride = count;
         operand.product_operand(p);
         operand.attention({.candidates = pass.candidates,
@@ -142,7 +152,7 @@ void mlp_half(const Pass& pass, const PackedBlock& block, const float* modulatio
     const cpu::OperandKernels& operand = pass.kernels.of(block.mlp_in.precision);
     operand.norm(
         pass.norm(modulation + kShiftMlp * n.width, modulation + kScaleMlp * n.width, normed));
-    const int step = cut_hidden(n, pass.kernels.lanes, operand.element_bytes).per_pass(pass.rows);
+    const int step = cut_hidden(n, pass.kernels.lanes, operand).per_pass(pass.rows);
     for (int first = 0; first < n.mlp; first += step) {
         const int count = std::min(step, n.mlp - first);
         cpu::Product in = columns(block.mlp_in, first, count, 2 * pass.kernels.lanes);
@@ -150,6 +160,7 @@ void mlp_half(const Pass& pass, const PackedBlock& block, const float* modulatio
         in.a = normed;
         in.a_stride = n.width;
         in.c = hidden;
+        in.scratch = pass.quantised;
         in.c_stride = count;
         operand.product_gelu(in);
 
@@ -167,7 +178,12 @@ void mlp_half(const Pass& pass, const PackedBlock& block, const float* modulatio
 void forward(const PackedNetwork& n, const cpu::Kernels& kernels, const float* modulation,
              const float* token_bias, int candidates, Activations& a) noexcept {
     const cpu::OperandKernels& exact = kernels.of(cpu::Precision::float32);
-    const Pass pass{n, kernels, candidates * n.sizes.tokens(), candidates, a.residual_.data()};
+    const Pass pass{n,
+                    kernels,
+                    candidates * n.sizes.tokens(),
+                    candidates,
+                    a.residual_.data(),
+                    a.quantised_.data()};
 
     cpu::Product tokens = n.token.product();
     tokens.rows = pass.rows;

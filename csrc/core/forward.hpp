@@ -24,7 +24,7 @@ private:
     friend void forward(const PackedNetwork&, const cpu::Kernels&, const float*, const float*, int,
                         Activations&) noexcept;
 
-    AlignedBuffer<float> features_, outputs_, residual_, scratch_;
+    AlignedBuffer<float> features_, outputs_, residual_, scratch_, quantised_;
     // Operand type: float32 or narrower.
     AlignedBuffer<float> normed_, qkv_, attended_, hidden_;
 };

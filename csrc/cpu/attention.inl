@@ -50,9 +50,9 @@ inline const std::uint32_t* pack_values(const std::uint16_t* values, std::ptrdif
         const std::uint16_t* even = values + token * stride;
         const std::uint16_t* odd = even + stride;
         for (int i = 0; i < head_size; i += kLanes) {
-            U32 word = __builtin_convertvector(load_as<U16>(even + i), U32);
+            U32 word = widen(even + i);
             if (token + 1 < tokens) {
-                word |= __builtin_convertvector(load_as<U16>(odd + i), U32) << 16;
+                word |= widen(odd + i) << 16;
             }
             store(out + token / 2 * head_size + i, word);
         }

@@ -16,9 +16,10 @@ namespace dmpc::cpu {
 
 enum class InstructionSet { automatic, portable, avx2, avx512, avx512_bf16 };
 
-/// Number type of the operands of the large matrix products; sums and residuals are float32.
-enum class Precision { float32, bfloat16 };
-inline constexpr int kPrecisions = 2;
+/// Number type of the operands of the large matrix products; residuals are float32. With int8,
+/// activations stay bfloat16 between products, and each product quantises what it reads.
+enum class Precision { float32, bfloat16, int8 };
+inline constexpr int kPrecisions = 3;
 
 /// c (rows, columns) from a (rows, depth) times packed weights, plus a bias; see the epilogues
 /// below.
@@ -36,7 +37,8 @@ struct Product {
     const float* gate = nullptr;       // residual: (columns)
     const float* positions = nullptr;  // tokens: (tokens, columns)
     std::ptrdiff_t positions_stride = 0;
-    int tokens = 1;  // rows of one candidate
+    int tokens = 1;           // rows of one candidate
+    void* scratch = nullptr;  // product_scratch(rows, depth) bytes, aligned to 64
 };
 
 /// out = layer_norm(x) * scale + shift, row by row, over the first `width` of `padded` columns.
@@ -91,6 +93,8 @@ struct OperandKernels {
     int element_bytes;  // of an activation that enters a product
     std::size_t (*packed_bytes)(int depth, int columns);
     std::ptrdiff_t (*tile_stride)(int depth);  // bytes
+    std::size_t (*product_scratch)(int rows, int depth);
+    bool splits_depth;  // whether packed weights can be entered at a depth inside
     /// Bytes by which packed weights advance per unit of depth, within one tile of columns.
     std::ptrdiff_t (*depth_stride)();
     /// weight (columns, depth), row-major and already padded -> packed.

@@ -1,18 +1,47 @@
 // The number types that enter matrix products: how an activation is stored, how weights are packed,
-// and one step of a dot product.
+// and one step of a dot product. Packed weights are zeroed memory, filled column by column.
 namespace dmpc::cpu::DMPC_TARGET {
+
+/// Rows of a product that are read as they are.
+template <class Element>
+class PlainSource {
+public:
+    explicit PlainSource(const Product& p)
+        : a_(static_cast<const Element*>(p.a)), stride_(p.a_stride) {}
+    const Element* row(int row) const { return a_ + row * stride_; }
+    std::ptrdiff_t stride() const { return stride_; }
+
+private:
+    const Element* a_;
+    std::ptrdiff_t stride_;
+};
+
+/// Sums that are what they should be.
+struct PlainFinish {
+    PlainFinish(const void*, int, int) {}
+    template <class Source>
+    F32 operator()(const float* sums, const Source&, int) const {
+        return load(sums);
+    }
+};
 
 struct Float32 {
     using Element = float;
     using Packed = float;
-    static constexpr int kDepthStep = 1;   // depth that one packed vector covers
-    static constexpr bool kRough = false;  // whether its rounding hides rough functions
+    static constexpr int kDepthStep = 1;    // depth that one packed vector covers
+    static constexpr bool kRough = false;   // whether its rounding hides rough functions
+    static constexpr int kColumnWords = 0;  // packed per column besides its weights
     using Weights = F32;
+    using Sums = F32;
+    using Source = PlainSource<Element>;
+    using Finish = PlainFinish;
 
     static Weights weights(const Packed* from) { return load(from); }
     static F32 dot(F32 sums, const Element* a, Weights w) { return sums + *a * w; }
     static void put(Element* to, F32 value) { store(to, value); }
-    static Packed pack(const float* weight) { return *weight; }
+    static void pack_column(const float* weight, int depth, Packed* to, int stride) {
+        for (int k = 0; k < depth; ++k) to[k * stride] = weight[k];
+    }
 };
 
 inline std::uint32_t to_bfloat16(std::uint32_t word) {
@@ -25,7 +54,11 @@ struct Bfloat16 {
     using Packed = std::uint32_t;
     static constexpr int kDepthStep = 2;
     static constexpr bool kRough = true;
+    static constexpr int kColumnWords = 0;
     using Weights = U32;
+    using Sums = F32;
+    using Source = PlainSource<Element>;
+    using Finish = PlainFinish;
 
     static Weights weights(const Packed* from) { return load_as<U32>(from); }
 
@@ -53,9 +86,11 @@ struct Bfloat16 {
 #endif
     }
 
-    static Packed pack(const float* weight) {
-        return to_bfloat16(bits<std::uint32_t>(weight[0])) |
-               to_bfloat16(bits<std::uint32_t>(weight[1])) << 16;
+    static void pack_column(const float* weight, int depth, Packed* to, int stride) {
+        for (int k = 0; k < depth; k += 2, to += stride) {
+            *to = to_bfloat16(bits<std::uint32_t>(weight[k])) |
+                  to_bfloat16(bits<std::uint32_t>(weight[k + 1])) << 16;
+        }
     }
 };
 

@@ -10,12 +10,13 @@ using TileFunction = void (*)(const typename Operand::Element* a, std::ptrdiff_t
                               const typename Operand::Packed* b, std::ptrdiff_t b_stride, int steps,
                               float* out, std::ptrdiff_t out_stride);
 
-/// out (Rows, Vectors x kLanes) = a (Rows, steps x kDepthStep) times b (steps rows of vectors).
+/// out (Rows, Vectors x kLanes) = a (Rows, steps x kDepthStep) times b (steps rows of vectors), in
+/// words of the type of the sums.
 template <class Operand, int Rows, int Vectors>
 void tile(const typename Operand::Element* a, std::ptrdiff_t a_stride,
           const typename Operand::Packed* b, std::ptrdiff_t b_stride, int steps, float* out,
           std::ptrdiff_t out_stride) {
-    F32 sums[Rows][Vectors] = {};
+    typename Operand::Sums sums[Rows][Vectors] = {};
     for (int k = 0; k < steps; ++k) {
         typename Operand::Weights w[Vectors];
 #pragma GCC unroll 4
@@ -107,23 +108,24 @@ struct TokensEpilogue {
 
 template <class Operand, class Epilogue>
 void product(const Product& p) {
-    using Element = typename Operand::Element;
     using Packed = typename Operand::Packed;
     alignas(64) float sums[kRowTile * kTileColumns];
+    const typename Operand::Source source(p);
+    const int steps = p.depth / Operand::kDepthStep;
     const char* weights = static_cast<const char*>(p.weights);
     for (int column = 0; column < p.columns; column += kTileColumns) {
         const int vectors = minimum(kTileVectors, (p.columns - column) / kLanes);
         const auto* b = reinterpret_cast<const Packed*>(weights);
         for_row_tiles(p.rows, [&](int row, int count) {
-            const Element* a = static_cast<const Element*>(p.a) + row * p.a_stride;
-            kTiles<Operand>.table[count][vectors](
-                a, p.a_stride, b, kTileColumns, p.depth / Operand::kDepthStep, sums, kTileColumns);
+            kTiles<Operand>.table[count][vectors](source.row(row), source.stride(), b, kTileColumns,
+                                                  steps, sums, kTileColumns);
             for (int v = 0; v < vectors; ++v) {
                 const int at = column + v * kLanes;
                 const F32 bias = p.bias ? load(p.bias + at) : F32{};
+                const typename Operand::Finish finish(b, p.depth, v);
                 for (int r = 0; r < count; ++r) {
-                    const F32 value = load(sums + r * kTileColumns + v * kLanes) + bias;
-                    Epilogue::apply(p, row + r, at, value);
+                    const float* from = sums + r * kTileColumns + v * kLanes;
+                    Epilogue::apply(p, row + r, at, finish(from, source, row + r) + bias);
                 }
             }
         });
@@ -131,15 +133,17 @@ void product(const Product& p) {
     }
 }
 
+/// Bytes of one tile of columns: the weights, then what the operand adds per column.
 template <class Operand>
 std::ptrdiff_t tile_stride(int depth) {
-    return static_cast<std::ptrdiff_t>(sizeof(typename Operand::Packed)) * kTileColumns * depth /
-           Operand::kDepthStep;
+    return static_cast<std::ptrdiff_t>(sizeof(typename Operand::Packed)) * kTileColumns *
+           (depth / Operand::kDepthStep + Operand::kColumnWords);
 }
 
 template <class Operand>
 std::ptrdiff_t depth_stride() {
-    return tile_stride<Operand>(Operand::kDepthStep) / Operand::kDepthStep;
+    return static_cast<std::ptrdiff_t>(sizeof(typename Operand::Packed)) * kTileColumns /
+           Operand::kDepthStep;
 }
 
 template <class Operand>
@@ -151,13 +155,13 @@ std::size_t packed_bytes(int depth, int columns) {
 template <class Operand>
 void pack(const float* weight, int depth, int columns, void* packed) {
     auto* to = static_cast<typename Operand::Packed*>(packed);
+    const int steps = depth / Operand::kDepthStep;
     for (int first = 0; first < columns; first += kTileColumns) {
-        for (int k = 0; k < depth; k += Operand::kDepthStep) {
-            for (int c = first; c < first + kTileColumns; ++c) {
-                *to++ = c < columns ? Operand::pack(weight + std::ptrdiff_t{c} * depth + k)
-                                    : typename Operand::Packed{};
-            }
+        for (int c = 0; c < minimum(kTileColumns, columns - first); ++c) {
+            const float* from = weight + std::ptrdiff_t{first + c} * depth;
+            Operand::pack_column(from, depth, to + c, kTileColumns);
         }
+        to += std::ptrdiff_t{steps + Operand::kColumnWords} * kTileColumns;
     }
 }
 

@@ -100,6 +100,24 @@ inline float largest(F32 v) {
 }
 #endif
 
+/// Vectors of 16-bit words as words, and words as bytes: gcc takes the portable forms apart.
+inline U32 widen(const std::uint16_t* from) {
+#if defined(__AVX512F__)
+    return bits<U32>(_mm512_cvtepu16_epi32(load_as<__m256i>(from)));
+#elif defined(__AVX2__)
+    return bits<U32>(_mm256_cvtepu16_epi32(load_as<__m128i>(from)));
+#else
+    return __builtin_convertvector(load_as<U16>(from), U32);
+#endif
+}
+inline void store_low_bytes(std::uint8_t* to, U32 words) {
+#if defined(__AVX512F__)
+    store(to, _mm512_cvtepi32_epi8(bits<__m512i>(words)));
+#else
+    for (int i = 0; i < kLanes; ++i) to[i] = static_cast<std::uint8_t>(words[i]);
+#endif
+}
+
 inline F32 square_root(F32 v) {
 #if defined(__AVX512F__)
     return bits<F32>(_mm512_sqrt_ps(bits<__m512>(v)));

@@ -1,21 +1,27 @@
 // Fills the table of one instruction set. Included last by each target's source.
 namespace dmpc::cpu::DMPC_TARGET {
 
-template <class Operand>
+inline std::size_t no_scratch(int, int) { return 0; }
+
+/// Activation: the type that stands between products. Operand: what a product multiplies.
+template <class Activation, class Operand>
 constexpr OperandKernels operand_kernels() {
+    constexpr bool quantises = Operand::kColumnWords > 0;
     return {
-        .element_bytes = static_cast<int>(sizeof(typename Operand::Element)),
+        .element_bytes = static_cast<int>(sizeof(typename Activation::Element)),
         .packed_bytes = packed_bytes<Operand>,
         .tile_stride = tile_stride<Operand>,
+        .product_scratch = quantises ? quantised_bytes : no_scratch,
+        .splits_depth = !quantises,
         .depth_stride = depth_stride<Operand>,
         .pack = pack<Operand>,
         .product_store = product<Operand, StoreEpilogue>,
-        .product_operand = product<Operand, OperandEpilogue<Operand>>,
-        .product_gelu = product<Operand, GeluEpilogue<Operand>>,
+        .product_operand = product<Operand, OperandEpilogue<Activation>>,
+        .product_gelu = product<Operand, GeluEpilogue<Activation>>,
         .product_residual = product<Operand, ResidualEpilogue>,
         .product_tokens = product<Operand, TokensEpilogue>,
-        .norm = norm<Operand>,
-        .attention = attention<Operand>,
+        .norm = norm<Activation>,
+        .attention = attention<Activation>,
     };
 }
 
@@ -24,7 +30,8 @@ const Kernels* table() {
         .instruction_set = InstructionSet::DMPC_TARGET,
         .name = DMPC_TARGET_NAME,
         .lanes = kLanes,
-        .operand = {operand_kernels<Float32>(), operand_kernels<Bfloat16>()},
+        .operand = {operand_kernels<Float32, Float32>(), operand_kernels<Bfloat16, Bfloat16>(),
+                    operand_kernels<Bfloat16, Int8>()},
         .attention_scratch = attention_scratch,
         .normals = normals,
         .update = update,

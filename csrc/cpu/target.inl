@@ -6,6 +6,7 @@
 #include "math.inl"
 #include "operand.inl"
 #include "product.inl"
+#include "operand_int8.inl"
 #include "norm.inl"
 #include "attention.inl"
 #include "noise.inl"

@@ -214,6 +214,7 @@ int main() {
     for (const int threads : {1, 2}) {
         a_call_allocates_nothing(given, Precision::float32, threads);
         a_call_allocates_nothing(given, Precision::bfloat16, threads);
+        a_call_allocates_nothing(given, Precision::int8, threads);
     }
     instruction_sets_and_threads_agree(given);
     noise_is_the_random_stream(random);

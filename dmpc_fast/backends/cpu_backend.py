@@ -20,7 +20,7 @@ from dmpc_fast.model_file import Model
 from dmpc_fast.objectives import Term
 from dmpc_fast.spec import SamplerSpec
 
-DTYPES = ("float32", "bf16")
+DTYPES = ("float32", "bf16", "int8")
 
 
 class CpuBackend:
@@ -28,7 +28,7 @@ class CpuBackend:
 
     Args:
         model: the loaded model.
-        dtype: ``float32``, or ``bf16`` for the operands of the large matrix products.
+        dtype: ``float32``; ``bf16`` or ``int8`` for the operands of the large matrix products.
         threads: threads of the engine, the caller included; None for one per processor.
         instruction_set: ``auto``, or one of ``portable``, ``avx2``, ``avx512``, ``avx512_bf16``.
         spin: idle threads spin instead of sleeping: plans start sooner, cores stay busy.

@@ -29,7 +29,7 @@ struct PlannerOptions {
     int num_threads = 1;                // counting the caller; 0 for one per processor
     std::uint64_t seed = 0;             // key of the random stream: same seed, same plans
     std::uint16_t stream_id = 0;        // this robot's number in the random stream
-    std::string dtype = "float32";      // or "bf16"
+    std::string dtype = "float32";      // or "bf16", "int8"
     bool spin = false;                  // idle threads spin instead of sleeping
     bool pin = false;                   // tie each thread but the caller to a processor
     /// Seconds between the caller's actions; one other than the model's is refused.
