@@ -13,14 +13,22 @@ namespace dmpc {
 namespace {
 
 // Rows of tokens that go through a network together: enough that a tile of weights, once in L1, is
-// used many times; few enough that the activations between two products stay in L2.
+// used many times; few enough that the activations between two products stay in L2. Layers whose
+// weights fill L2 on their own are worth more rows, since those weights come from further away.
 constexpr int kRowsPerChunk = 128;
+constexpr int kRowsPerWideChunk = 256;
+constexpr std::int64_t kWideLayerWeights = 512 * 1024;
 
 int candidates_per_chunk(const ModelSpec& spec) {
     int tokens = 0;
-    for (const StageSpec& stage : spec.stages)
+    std::int64_t weights = 0;
+    for (const StageSpec& stage : spec.stages) {
         tokens = std::max(tokens, spec.horizon / stage.patch);
-    return std::max(1, kRowsPerChunk / tokens);
+        const std::int64_t attention = std::int64_t{4} * stage.heads * stage.head_size;
+        weights = std::max(weights, stage.width * (attention + std::int64_t{2} * stage.mlp));
+    }
+    const int rows = weights > kWideLayerWeights ? kRowsPerWideChunk : kRowsPerChunk;
+    return std::max(1, rows / tokens);
 }
 
 const cpu::Kernels& kernels_for(cpu::InstructionSet wanted) {

@@ -89,10 +89,11 @@ struct Engine::Call {
 
     int chunks_of(int count) const { return (count + chunk_size - 1) / chunk_size; }
 
-    /// Chunks as large as the workers hold, but no fewer than there are threads where possible.
+    /// Chunks as large as the workers hold, but a whole number of them for every thread.
     void cut(int capacity, int threads) {
         const int share = (request.robots * candidates + threads - 1) / threads;
-        chunk_size = std::clamp(share, 1, capacity);
+        const int rounds = (share + capacity - 1) / capacity;
+        chunk_size = (share + rounds - 1) / rounds;
         chunks = 0;
         for (const CandidateGroup& group : request.groups) chunks += chunks_of(group.count);
         chunks *= request.robots;

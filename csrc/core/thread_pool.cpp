@@ -93,14 +93,12 @@ void ThreadPool::run(Task task, void* context) noexcept {
 }
 
 void ThreadPool::meet() noexcept {
-    const auto all = static_cast<std::uint32_t>(threads());
+    const auto all = static_cast<std::uint64_t>(threads());
     if (all == 1) return;
-    // Arrivals are counted for ever: the meeting is over when the count passes a multiple of `all`.
-    const std::uint32_t mine = arrived_.fetch_add(1, std::memory_order_acq_rel);
-    const std::uint32_t target = mine - mine % all + all;
-    poll_until([&] {
-        return static_cast<std::int32_t>(arrived_.load(std::memory_order_acquire) - target) >= 0;
-    });
+    // The meeting is over when the count passes a multiple of `all`.
+    const std::uint64_t mine = arrived_.fetch_add(1, std::memory_order_acq_rel);
+    const std::uint64_t target = mine - mine % all + all;
+    poll_until([&] { return arrived_.load(std::memory_order_acquire) >= target; });
 }
 
 void ThreadPool::work(int worker) noexcept {

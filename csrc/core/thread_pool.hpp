@@ -43,7 +43,7 @@ private:
     void* context_ = nullptr;
     alignas(64) std::atomic<std::uint32_t> generation_{0};
     alignas(64) std::atomic<std::uint32_t> working_{0};
-    alignas(64) std::atomic<std::uint32_t> arrived_{0};
+    alignas(64) std::atomic<std::uint64_t> arrived_{0};  // counted for ever
     std::atomic<bool> stop_{false};
     std::vector<std::thread> workers_;
 };

@@ -60,24 +60,35 @@ inline const std::uint32_t* pack_values(const std::uint16_t* values, std::ptrdif
     return out;
 }
 
-/// Turns a row of logits into unnormalised weights, 0 past `tokens`; returns 1 / their sum.
+/// Turns rows of logits into unnormalised weights, 0 past `tokens`, and gives 1 / their sums. Step
+/// by step for all rows, so that their latencies overlap.
 template <class Operand>
-inline float softmax_row(const float* row, int tokens, typename Operand::Element* out) {
-    const int last = (tokens - 1) / kLanes * kLanes;  // start of the last vector
-    const F32 lowest = splat(-3.0e38f);
-    F32 top = keep_first(load(row + last), tokens - last, lowest);
-    for (int i = 0; i < last; i += kLanes) top = max(top, load(row + i));
-    const F32 peak = splat(largest(top));
-    F32 total{};
-    for (int i = 0; i < last; i += kLanes) {
-        const F32 weight = exponential<Operand::kRough>(load(row + i) - peak);
-        Operand::put(out + i, weight);
-        total += weight;
+inline void softmax(const float* logits, int rows, int tokens, typename Operand::Element* weights,
+                    float* inverse) {
+    const int padded = round_up(tokens, kLanes);
+    const int last = padded - kLanes, valid = tokens - last;
+    float peaks[kRowTile];
+    for (int r = 0; r < rows; ++r) {
+        const float* row = logits + r * padded;
+        F32 top = keep_first(load(row + last), valid, splat(-3.0e38f));
+        for (int i = 0; i < last; i += kLanes) top = max(top, load(row + i));
+        peaks[r] = largest(top);
     }
-    const F32 weight =
-        keep_first(exponential<Operand::kRough>(load(row + last) - peak), tokens - last, F32{});
-    Operand::put(out + last, weight);
-    return 1.0f / sum(total + weight);
+    for (int r = 0; r < rows; ++r) {
+        const float* row = logits + r * padded;
+        typename Operand::Element* out = weights + r * padded;
+        F32 total{};
+        for (int i = 0; i < last; i += kLanes) {
+            const F32 weight = exponential<Operand::kRough>(load(row + i) - peaks[r]);
+            Operand::put(out + i, weight);
+            total += weight;
+        }
+        const F32 open = exponential<Operand::kRough>(load(row + last) - peaks[r]);
+        const F32 weight = keep_first(open, valid, F32{});
+        Operand::put(out + last, weight);
+        inverse[r] = sum(total + weight);
+    }
+    for (int r = 0; r < rows; ++r) inverse[r] = 1.0f / inverse[r];
 }
 
 /// out (rows, columns) = a (rows, steps x depth step) b (steps, columns).
@@ -119,10 +130,7 @@ void attention(const Attention& t) {
                     count, q + row * t.qkv_stride, t.qkv_stride, t.head_size / Operand::kDepthStep,
                     reinterpret_cast<const Packed*>(keys), padded, padded, logits);
                 float inverse[kRowTile];
-                for (int r = 0; r < count; ++r) {
-                    inverse[r] =
-                        softmax_row<Operand>(logits + r * padded, t.tokens, weights + r * padded);
-                }
+                softmax<Operand>(logits, count, t.tokens, weights, inverse);
                 small_product<Operand>(count, weights, padded, value_steps, v, v_stride,
                                        t.head_size, sums);
                 for (int r = 0; r < count; ++r) {
