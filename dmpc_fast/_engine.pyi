@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,3 +27,70 @@ def normals(
 ) -> NDArray[np.float32]: ...
 def sampler_rows(rule: str, angles: Sequence[float]) -> NDArray[np.float64]: ...
 def spec_fields() -> dict[str, list[str]]: ...
+def instruction_sets() -> list[str]: ...
+
+class PlanRequest: ...
+
+class Engine:
+    def __init__(
+        self,
+        spec: str,
+        tensors: dict[str, NDArray[np.float32]],
+        dtype: str,
+        *,
+        threads: int,
+        instruction_set: str,
+        spin: bool,
+        pin: bool,
+    ) -> None: ...
+    def request(
+        self,
+        states: NDArray[np.float32],
+        actions: NDArray[np.float32],
+        mask: NDArray[np.float32],
+        context: NDArray[np.float32],
+        seed: int,
+        robots: NDArray[np.int64],
+        plan_index: NDArray[np.int64],
+        groups: list[tuple[Any, ...]],
+        terms: list[tuple[Any, ...]] | None,
+    ) -> PlanRequest: ...
+    def sample(self, request: PlanRequest) -> NDArray[np.float32]: ...
+    def predict(
+        self, request: PlanRequest, actions: NDArray[np.float32]
+    ) -> NDArray[np.float32]: ...
+    def score(
+        self, request: PlanRequest, states: NDArray[np.float32], actions: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]: ...
+    def plan(
+        self, request: PlanRequest
+    ) -> tuple[
+        NDArray[np.int64],
+        NDArray[np.float32],
+        NDArray[np.float32],
+        NDArray[np.float32],
+        NDArray[np.float32],
+    ]: ...
+    @property
+    def instruction_set(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+
+class Planner:
+    @staticmethod
+    def load(
+        path: str | os.PathLike[str],
+        *,
+        num_samples: int,
+        action_chunk: int,
+        seed: int,
+        dtype: str,
+        threads: int,
+    ) -> Planner: ...
+    def act(
+        self,
+        observation: NDArray[np.float32],
+        previous_action: NDArray[np.float32] | None = None,
+        context: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]: ...
+    def reset(self) -> None: ...

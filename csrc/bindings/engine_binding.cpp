@@ -5,41 +5,17 @@
 
 #include <memory>
 #include <mutex>
-#include <optional>
-#include <span>
+#include <new>
 #include <stdexcept>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "core/engine.hpp"
-
-namespace py = pybind11;
+#include "engine_request.hpp"
 
 namespace dmpc::bindings {
 namespace {
-
-using Floats = py::array_t<float, py::array::c_style>;
-using Integers = py::array_t<std::int64_t, py::array::c_style>;
-using SamplerTuple = std::pair<std::string, std::vector<double>>;  // rule, angles
-/// count, proposal sampler, dynamics sampler, start
-using GroupTuple = std::tuple<int, std::optional<SamplerTuple>, std::optional<SamplerTuple>,
-                              std::optional<Floats>>;
-/// kind, weight, index, target, variance, low, high
-using TermTuple = std::tuple<std::string, double, int, double, double, double, double>;
-
-template <class T>
-T choose(const char* what, const std::string& name,
-         std::span<const std::pair<const char*, T>> choices) {
-    std::string known;
-    for (const auto& [key, value] : choices) {
-        if (name == key) return value;
-        known.append(known.empty() ? "'" : ", '").append(key).append("'");
-    }
-    throw std::invalid_argument(std::string(what) + " must be one of " + known + ", got '" + name +
-                                "'");
-}
 
 constexpr std::pair<const char*, cpu::InstructionSet> kInstructionSets[] = {
     {"auto", cpu::InstructionSet::automatic},
@@ -67,120 +43,6 @@ cpu::Precision precision(const std::string& name) {
         {"float32", Precision::float32}, {"bf16", Precision::bfloat16}, {"int8", Precision::int8}};
     return choose<Precision>("dtype", name, kNames);
 }
-
-constexpr std::pair<const char*, TermKind> kTerms[] = {
-    {"LearnedReward", TermKind::learned_reward},
-    {"LearnedValue", TermKind::learned_value},
-    {"Alive", TermKind::alive},
-    {"GaussianTarget", TermKind::gaussian_target},
-    {"QuadraticTarget", TermKind::quadratic_target},
-    {"Speed", TermKind::speed},
-    {"ActionCost", TermKind::action_cost},
-    {"StateBound", TermKind::state_bound},
-};
-
-Term term(const TermTuple& from) {
-    const auto& [kind, weight, index, target, variance, low, high] = from;
-    return {.kind = choose<TermKind>("a term's kind", kind, kTerms),
-            .weight = weight,
-            .index = index,
-            .target = target,
-            .variance = variance,
-            .low = low,
-            .high = high};
-}
-
-constexpr std::pair<const char*, SamplerRule> kRules[] = {
-    {"ddim", SamplerRule::ddim}, {"consistency", SamplerRule::consistency}};
-
-SamplerSpec sampler(const SamplerTuple& from) {
-    SamplerSpec result{choose<SamplerRule>("a sampler's rule", from.first, kRules), from.second};
-    result.validate();
-    return result;
-}
-
-void check_shape(const char* name, const py::array& array, const std::vector<py::ssize_t>& shape) {
-    const std::vector<py::ssize_t> given(array.shape(), array.shape() + array.ndim());
-    if (given == shape) return;
-    const auto text = [](const std::vector<py::ssize_t>& sizes) {
-        std::string result = "(";
-        for (const py::ssize_t size : sizes) result.append(std::to_string(size)).append(",");
-        return result.append(")");
-    };
-    throw std::invalid_argument(std::string(name) + " must have the shape " + text(shape) +
-                                ", got " + text(given));
-}
-
-/// A plan request from Python; owns or keeps alive all that the C++ request points to.
-class Request {
-public:
-    Request(const ModelSpec& spec, const Floats& states, const Floats& actions, const Floats& mask,
-            const Floats& context, std::uint64_t seed, const Integers& robots,
-            const Integers& plan_index, const std::vector<GroupTuple>& groups,
-            const std::optional<std::vector<TermTuple>>& terms)
-        : kept_{states, actions, mask, context, robots, plan_index} {
-        const py::ssize_t count = states.ndim() > 0 ? states.shape(0) : 0;
-        const py::ssize_t past = spec.history - 1;
-        check_shape("states", states, {count, spec.history, spec.state_size});
-        check_shape("actions", actions, {count, past, spec.action_size});
-        check_shape("mask", mask, {count, past});
-        check_shape("context", context, {count, spec.context});
-        check_shape("robots", robots, {count});
-        check_shape("plan_index", plan_index, {count});
-        samplers_.reserve(2 * groups.size());
-        for (const auto& [size, proposal, dynamics, start] : groups) {
-            if (size < 1 || size > kMaxSamples) {
-                throw std::invalid_argument("a group must have 1 to " +
-                                            std::to_string(kMaxSamples) + " candidates, got " +
-                                            std::to_string(size));
-            }
-            if (start) {
-                check_shape("a group's start", *start,
-                            {count, size, spec.horizon, spec.action_size});
-                kept_.push_back(*start);
-            }
-            groups_.push_back({.count = size,
-                               .proposal = keep(proposal),
-                               .dynamics = keep(dynamics),
-                               .start = start ? start->data() : nullptr});
-        }
-        if (terms) {
-            if (terms->empty()) throw std::invalid_argument("an objective needs a term, got none");
-            for (const TermTuple& from : *terms) terms_.push_back(term(from));
-        }
-        request.robots = static_cast<int>(count);
-        request.states = states.data();
-        request.actions = actions.data();
-        request.mask = mask.data();
-        request.context = context.data();
-        request.seed = seed;
-        request.robot_ids = robots.data();
-        request.plan_index = plan_index.data();
-        request.groups = groups_;
-        request.terms = terms_;
-        trajectory_[0] = count;
-        trajectory_[1] = request.candidates();
-        trajectory_[2] = spec.horizon;
-    }
-
-    std::vector<py::ssize_t> shape() const { return {trajectory_[0], trajectory_[1]}; }
-    std::vector<py::ssize_t> shape(int size) const {
-        return {trajectory_[0], trajectory_[1], trajectory_[2], size};
-    }
-
-    PlanRequest request;
-
-private:
-    const SamplerSpec* keep(const std::optional<SamplerTuple>& from) {
-        return from ? &samplers_.emplace_back(sampler(*from)) : nullptr;
-    }
-
-    std::vector<py::array> kept_;
-    std::vector<SamplerSpec> samplers_;
-    std::vector<CandidateGroup> groups_;
-    std::vector<Term> terms_;
-    py::ssize_t trajectory_[3];
-};
 
 void raise(Status status) {
     // Without a usable candidate the result is still what the model gave: the planner judges it.
