@@ -39,11 +39,16 @@ const cpu::Kernels& kernels_for(cpu::InstructionSet wanted) {
     return *kernels;
 }
 
+// A plan of 64 candidates falls into about 16 chunks: more threads would only wait for each other.
+constexpr int kMostThreadsByDefault = 16;
+
 int thread_count(int wanted) {
     if (wanted < 0) {
         throw std::invalid_argument("threads must be 0 or more, got " + std::to_string(wanted));
     }
-    return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    if (wanted > 0) return wanted;
+    const auto processors = static_cast<int>(std::thread::hardware_concurrency());
+    return std::clamp(processors, 1, kMostThreadsByDefault);
 }
 
 NetworkSizes sizes_of(const ModelSpec& spec, Stage name) {

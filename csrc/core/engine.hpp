@@ -27,7 +27,7 @@ namespace dmpc {
 struct EngineOptions {
     cpu::Precision precision = cpu::Precision::float32;
     cpu::InstructionSet instruction_set = cpu::InstructionSet::automatic;
-    int threads = 1;  // counting the caller; 0 for one per processor
+    int threads = 1;  // counting the caller; 0 for one per processor, up to 16
     Idle idle = Idle::sleep;
     bool pin = false;
 };

@@ -29,7 +29,7 @@ class CpuBackend:
     Args:
         model: the loaded model.
         dtype: ``float32``; ``bf16`` or ``int8`` for the operands of the large matrix products.
-        threads: threads of the engine, the caller included; None for one per processor.
+        threads: threads of the engine, the caller included; None for one per processor, up to 16.
         instruction_set: ``auto``, or one of ``portable``, ``avx2``, ``avx512``, ``avx512_bf16``.
         spin: idle threads spin instead of sleeping: plans start sooner, cores stay busy.
         pin: tie each thread but the caller to a processor of its own.

@@ -26,7 +26,7 @@ namespace dmpc {
 struct PlannerOptions {
     std::optional<int> num_samples{};   // N; default the file's recommendation or 64
     std::optional<int> action_chunk{};  // actions run per plan; default the file's or 1
-    int num_threads = 1;                // counting the caller; 0 for one per processor
+    int num_threads = 1;                // counting the caller; 0 for one per processor, up to 16
     std::uint64_t seed = 0;             // key of the random stream: same seed, same plans
     std::uint16_t stream_id = 0;        // this robot's number in the random stream
     std::string dtype = "float32";      // or "bf16", "int8"
