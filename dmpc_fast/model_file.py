@@ -38,7 +38,7 @@ _MAX_TENSORS = 8 + (MAX_MEMBERS + 2) * (15 + 10 * MAX_LAYERS)
 _MAX_ENTRY_BYTES = 192
 #: A file's header is the description, whose quotes may be escaped, and an entry for every tensor.
 MAX_FILE_HEADER_BYTES = MAX_HEADER_BYTES + _MAX_TENSORS * _MAX_ENTRY_BYTES
-_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _stored(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: type) -
             f"got {array.dtype} {list(array.shape)}"
         )
     with np.errstate(over="ignore"):
-        result = np.ascontiguousarray(array, dtype)
+        result: np.ndarray = np.ascontiguousarray(array, dtype)
     if np.isfinite(array).all() and not np.isfinite(result).all():
         raise ModelFileError(
             f"tensor {name!r} does not fit {np.dtype(dtype)}: its largest magnitude is "

@@ -35,7 +35,8 @@ bool supports(InstructionSet wanted) {
         case InstructionSet::portable: return true;
         case InstructionSet::avx2: return avx2;
         case InstructionSet::avx512: return avx512;
-        case InstructionSet::avx512_bf16: return avx512 && __builtin_cpu_supports("avx512bf16") &&
+        case InstructionSet::avx512_bf16:
+            return avx512 && __builtin_cpu_supports("avx512bf16") &&
                    __builtin_cpu_supports("avx512vnni");
         case InstructionSet::automatic: return false;
     }

@@ -132,43 +132,5 @@ def _weights(
     return weights
 
 
-def _tensors(self, window: WindowBatch, angle: np.ndarray, generator: np.random.Generator) -> Batch:
-    scales = self._normalizer
-    actions = scales.action.normalize(window.actions)
-    states = scales.state.normalize(window.next_states)
-    # Steps past an episode's end must hold nothing, also after normalisation.
-    actions *= window.valid[..., None]
-    states *= window.valid[..., None]
-    condition = condition_vector(scales, window.states, window.past_actions, window.mask)
-    nothing = actions[..., :0]
-    clean, given = {
-        "proposal": (actions, nothing),
-        "dynamics": (states, actions),
-        "objective": (nothing, np.concatenate([states, actions], axis=-1)),
-    }[self._stage]
-    shape = (self._batch_size, *clean.shape[1:])
-    eps = generator.standard_normal(shape, dtype=np.float32)[self._slice]
-    return Batch(
-        clean=_tensor(clean),
-        given=_tensor(given),
-        condition=torch.from_numpy(condition),
-        valid=torch.from_numpy(window.valid),
-        angle=torch.from_numpy(angle[self._slice]),
-        eps=_tensor(eps),
-        rewards=torch.from_numpy(scales.reward.normalize(window.rewards)),
-        continues=torch.from_numpy(window.continues),
-        value=torch.from_numpy(scales.value.normalize(window.value)),
-        value_valid=torch.from_numpy(window.value_valid),
-    )
-
-
-def _cumulative_weights(returns: np.ndarray, temperature: float) -> np.ndarray:
-    exact = returns.astype(np.float64)
-    spread = exact.std()
-    # Relative to the best, so that no weight overflows.
-    relative = (exact - exact.max()) / (spread if spread > 0 else 1.0)
-    return np.cumsum(np.exp(relative / temperature))
-
-
 def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, np.float32))

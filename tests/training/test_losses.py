@@ -25,7 +25,9 @@ def test_an_untrained_network_predicts_zero_velocity() -> None:
     clean, eps = torch.randn(512, 8, 2), torch.randn(512, 8, 2)
     angle = torch.rand(512) * math.pi / 2
     valid = torch.ones(512, 8, dtype=torch.bool)
-    loss = velocity_loss(network, clean, clean[..., :0], torch.randn(512, 5), valid, angle, eps, 512)
+    loss = velocity_loss(
+        network, clean, clean[..., :0], torch.randn(512, 5), valid, angle, eps, 512
+    )
     assert float(loss.detach()) == pytest.approx(1.0, rel=0.1)
 
 
