@@ -48,6 +48,15 @@ _HOMES = {
     "save_model": "dmpc_fast.model_file",
     "train": "dmpc_fast.training.api",
 }
+#: What the optional packages that a public name may lack come with.
+_EXTRAS = {
+    "torch": "train",
+    "tensorboard": "train",
+    "gymnasium": "sim",
+    "minari": "sim",
+    "mujoco": "sim",
+    "tqdm": "sim",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -55,7 +64,16 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("dmpc_fast.objectives")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRAS:
+            raise
+        raise ModuleNotFoundError(
+            f"{__name__}.{name} needs {error.name}, which is not installed: "
+            f"pip install 'dmpc-fast[{_EXTRAS[error.name]}]'",
+            name=error.name,
+        ) from error
     globals()[name] = value
     return value
 

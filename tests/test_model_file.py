@@ -466,3 +466,25 @@ def test_the_package_has_only_its_public_names() -> None:
     assert dmpc_fast.objectives.__name__ == "dmpc_fast.objectives"
     with pytest.raises(AttributeError, match="no attribute 'distillery'"):
         dmpc_fast.distillery  # noqa: B018
+
+
+MISSING = """
+import sys
+sys.modules[sys.argv[1]] = None
+import dmpc_fast
+try:
+    getattr(dmpc_fast, sys.argv[2])
+except ModuleNotFoundError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "extra"), [("torch", "train", "train"), ("gymnasium", "evaluate", "sim")]
+)
+def test_an_extra_that_is_not_installed_is_named(package: str, name: str, extra: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MISSING, package, name], capture_output=True, text=True, check=True
+    )
+    expected = f"dmpc_fast.{name} needs {package}, .*: pip install 'dmpc-fast\\[{extra}\\]'"
+    assert re.match(expected, done.stdout)
