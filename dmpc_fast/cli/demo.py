@@ -7,17 +7,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmpc_fast.assets import shipped_models
+
 if TYPE_CHECKING:
     from dmpc_fast.evaluation.drive import Drive
 
-ENVIRONMENTS = ("hopper", "walker2d", "halfcheetah")
+DEFAULT = "hopper"
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "demo", help="let a shipped model drive a robot in MuJoCo, in real time where it can"
     )
-    parser.add_argument("--env", choices=ENVIRONMENTS, default=ENVIRONMENTS[0])
+    parser.add_argument("--env", choices=shipped_models(), default=DEFAULT)
     parser.add_argument("--model", help="a model of your own, which names its environment")
     parser.add_argument("--episodes", type=int, default=1)
     parser.add_argument("--steps", type=int, help="end each episode after this many steps")
