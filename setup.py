@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pybind11
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
@@ -19,7 +21,13 @@ class CMakeBuild(build_ext):
     def build_extension(self, ext: Extension) -> None:
         package = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         folder = ROOT / "build" / f"native-{sys.implementation.cache_tag}"
+        ninja = shutil.which("ninja")
+        if ninja is None:
+            raise RuntimeError("building the native module needs ninja: pip install ninja")
         options = [
+            # Stated, because an isolated build leaves a cache that names tools since deleted.
+            f"-DCMAKE_MAKE_PROGRAM={ninja}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DCMAKE_INSTALL_PREFIX={package.parent}",
             f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
