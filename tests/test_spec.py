@@ -249,7 +249,9 @@ def test_any_value_anywhere_is_taken_or_refused(path: str, value: Any) -> None:
 @given(JSON_VALUES)
 def test_strict_json_reads_what_is_written(value: Any) -> None:
     text = json.dumps(value)
-    if "NaN" in text or "Infinity" in text:
+    try:
+        json.dumps(value, allow_nan=False)  # a key or a text may well be called NaN
+    except ValueError:
         with pytest.raises(ValueError, match="not a finite number"):
             strict_json.parse(text)
     else:
