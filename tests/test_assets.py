@@ -39,3 +39,9 @@ def test_what_is_not_there_is_named_with_what_is(
         assets.resolve("../robot")
     with pytest.raises(FileNotFoundError, match=r"empty holds no model.safetensors"):
         assets.resolve(tmp_path / "empty")
+
+
+def test_the_name_of_a_shipped_model_finds_it_again(tmp_path: Path) -> None:
+    for name in assets.shipped_models():
+        assert assets.name_of(assets.resolve(name)) == name
+    assert assets.name_of(tmp_path / "mine.safetensors") == str(tmp_path / "mine.safetensors")

@@ -13,6 +13,13 @@ def shipped_models() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}")))
 
 
+def name_of(path: str | Path) -> str:
+    """What `resolve` takes to find `path` again: a shipped model's name, or the path itself."""
+    path = Path(path)
+    shipped = path.suffix == SUFFIX and path.parent.resolve() == FOLDER.resolve()
+    return path.stem if shipped else str(path)
+
+
 def resolve(name_or_path: str | Path) -> Path:
     """The model file meant by a path, by a training run's folder, or by a shipped model's name.
 

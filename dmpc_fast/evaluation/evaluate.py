@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from dmpc_fast.assets import name_of
 from dmpc_fast.evaluation.environments import check_environment, make_environment
 from dmpc_fast.evaluation.policies import Objective, PlannerSettings, PlanTimes
 from dmpc_fast.evaluation.rollouts import Rollout
@@ -151,7 +152,7 @@ def evaluate(
             bar.update()
             bar.set_postfix_str(_running_mean(found, env_id))
     settings = {
-        "model": str(model),
+        "model": name_of(model),
         "model_sha256": loaded.sha256,
         "datasets": loaded.spec.provenance.get("datasets"),
         "environment": env_id,
