@@ -10,17 +10,14 @@ import numpy as np
 import pytest
 from random_models import random_model
 
+from dmpc_fast import _engine as native
 from dmpc_fast import objectives
 from dmpc_fast.backends.base import BackendUnavailableError, CandidateGroup, PlanRequest
 from dmpc_fast.backends.cpu_backend import CpuBackend
+from dmpc_fast.backends.torch_backend import TorchBackend
 from dmpc_fast.model_file import Model, save_model
 from dmpc_fast.planning.planner import Planner
 from dmpc_fast.spec import SamplerSpec
-
-native = pytest.importorskip("dmpc_fast._engine")
-pytest.importorskip("torch")
-
-from dmpc_fast.backends.torch_backend import TorchBackend  # noqa: E402
 
 SETS = [name for name in native.instruction_sets() if name != "auto"]
 #: What is left to a backend besides twice the error of torch in the same dtype.

@@ -87,8 +87,8 @@ class Block(nn.Module):
 def _short_attention(qkv: Tensor, mask: Tensor | None) -> Tensor:
     """Attention written as products and sums, for the compiler to fuse into one loop.
 
-    With a handful of tokens a batched matrix product is all overhead: forward and backward of 256
-    sequences of 8 tokens take a quarter of the time of the library's fused attention on a CPU.
+    With a handful of tokens a batched matrix product is all overhead, and the library's fused
+    attention more so; benchmarks/bench_training_step.py measures what this saves.
     qkv (N, T, 3, heads, head_size), mask (N, 1, 1, T) -> (N, T, heads, head_size).
     """
     query, key, value = qkv.unbind(2)

@@ -7,10 +7,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from random_models import random_model
 
-from dmpc_fast.backends import registry
 from dmpc_fast.model_file import save_model
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n"
@@ -28,7 +26,6 @@ def test_planning_never_imports_torch() -> None:
     )
 
 
-@pytest.mark.skipif(registry.available()["cpu"] is not None, reason="the C++ engine is not built")
 def test_the_engine_plans_without_torch(tmp_path: Path) -> None:
     model = random_model(np.random.default_rng())
     save_model(tmp_path / "model.safetensors", model.spec, model.tensors)
