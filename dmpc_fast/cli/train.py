@@ -72,7 +72,10 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         help="weight the proposal's data by return; small is greedy",
     )
     parser.add_argument(
-        "--start-fraction", type=float, help="share of batches from the first horizon of episodes"
+        "--start-fraction", type=float, help="share of batches from the first steps of episodes"
+    )
+    parser.add_argument(
+        "--start-steps", type=int, help="how many first steps those are; default: the horizon"
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:N; the default is CUDA where present")
     parser.add_argument("--no-progress", action="store_true")
@@ -83,7 +86,7 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
     names = (
         "batch_size", "learning_rate", "weight_decay", "warmup", "ema_decay", "precision",
         "compile", "checkpoint_every", "validate_every", "validation_fraction", "threads", "seed",
-        "return_temperature", "start_fraction",
+        "return_temperature", "start_fraction", "start_steps",
     )  # fmt: skip
     given = {name: getattr(args, name) for name in names}
     options = {name: value for name, value in given.items() if value is not None}

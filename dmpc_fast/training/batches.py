@@ -42,7 +42,8 @@ class StageBatches:
         return_temperature: None to draw all windows alike, or draw each with a weight of
             exp(return of its episode / temperature), returns standardised over the windows.
             A return-to-go instead would starve starts and ends of episodes of data.
-        start_fraction: share of the batch that is drawn from the first horizon of episodes alone.
+        start_fraction: share of the batch that is drawn from the first steps of episodes alone.
+        start_steps: how many those are; None for the horizon.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class StageBatches:
         world: int = 1,
         return_temperature: float | None = None,
         start_fraction: float = 0.0,
+        start_steps: int | None = None,
     ) -> None:
         if len(windows) == 0:
             raise ValueError("the dataset has no window: every episode is empty")
@@ -65,7 +67,8 @@ class StageBatches:
         self._windows, self._normalizer, self._stage = windows, normalizer, stage
         self._key = np.array([seed, STAGES.index(stage)], dtype=np.uint64)
         self._batch_size = batch_size
-        self._cumulative = np.cumsum(_weights(windows, return_temperature, start_fraction))
+        steps = windows.horizon if start_steps is None else start_steps
+        self._cumulative = np.cumsum(_weights(windows, return_temperature, start_fraction, steps))
         self._slice = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
 
     def at(self, step: int) -> Batch:
@@ -115,7 +118,7 @@ class StageBatches:
 
 
 def _weights(
-    windows: Windows, return_temperature: float | None, start_fraction: float
+    windows: Windows, return_temperature: float | None, start_fraction: float, start_steps: int
 ) -> np.ndarray:
     """Relative probability of every window, (N,) float64."""
     weights = np.ones(len(windows))
@@ -126,7 +129,7 @@ def _weights(
         relative = (returns - returns.max()) / (spread if spread > 0 else 1.0)
         weights = np.exp(relative / return_temperature)
     if start_fraction > 0:
-        starts = windows.ages < windows.horizon
+        starts = windows.ages < start_steps
         added = start_fraction / (1 - start_fraction) * weights.sum() / weights[starts].sum()
         weights = weights + added * weights * starts
     return weights

@@ -188,6 +188,7 @@ class Trainer:
             world=self._processes.world,
             return_temperature=self.settings.return_temperature if stage == "proposal" else None,
             start_fraction=self.settings.start_fraction,
+            start_steps=self.settings.start_steps,
         )
 
     def _report(

@@ -22,8 +22,9 @@ class TrainingSettings:
     steps. return_temperature: how strongly the proposal prefers episodes of high return, in standard
     deviations of the episode return (weights exp(return / temperature)); None for all data alike.
     Dynamics and objective always learn from all data. start_fraction: share of every batch that is
-    drawn from the first horizon of episodes alone: where episodes are long, they hold few windows
-    in which the robot gets going. threads: torch threads, None for torch's own choice.
+    drawn from the first start_steps steps of episodes alone (None: the horizon): where episodes are
+    long, they hold few windows in which the robot gets going. threads: torch threads, None for torch's
+    own choice.
     """
 
     steps: dict[str, int]
@@ -42,6 +43,7 @@ class TrainingSettings:
     seed: int = 0
     return_temperature: float | None = None
     start_fraction: float = 0.0
+    start_steps: int | None = None
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -57,6 +59,8 @@ class TrainingSettings:
             raise ValueError(f"return_temperature must be positive, got {self.return_temperature}")
         if not 0 <= self.start_fraction < 1:
             raise ValueError(f"start_fraction must lie in [0, 1), got {self.start_fraction}")
+        if self.start_steps is not None and self.start_steps < 1:
+            raise ValueError(f"start_steps must be at least 1, got {self.start_steps}")
         if self.precision not in ("float32", "bf16"):
             raise ValueError(f"precision must be 'float32' or 'bf16', got {self.precision!r}")
         if not 0 < self.validation_fraction < 1:

@@ -86,6 +86,7 @@ def test_compiled_and_eager_training_agree(dataset: str, tmp_path: Path) -> None
         ({"steps": {}, "batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"steps": {}, "precision": "fp8"}, "got 'fp8'"),
         ({"steps": {}, "validation_fraction": 1.0}, "between 0 and 1, got 1.0"),
+        ({"steps": {}, "start_steps": 0}, "start_steps must be at least 1, got 0"),
     ],
 )
 def test_settings_out_of_range_are_named(settings: dict, message: str) -> None:

@@ -1,0 +1,37 @@
+"""Which windows a batch is drawn from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dmpc_fast.training.batches import _weights
+
+
+class _Windows:
+    """As much of `Windows` as the draw looks at: three episodes of 40, 10 and 25 steps."""
+
+    def __init__(self) -> None:
+        lengths, returns = (40, 10, 25), (5.0, 1.0, 3.0)
+        self.ages = np.concatenate([np.arange(length) for length in lengths])
+        self.episode_returns = np.repeat(returns, lengths)
+
+    def __len__(self) -> int:
+        return len(self.ages)
+
+
+def test_start_windows_get_their_share_and_keep_their_order() -> None:
+    windows = _Windows()
+    for steps, fraction in ((1, 0.1), (7, 0.3), (30, 0.5)):
+        plain = _weights(windows, 0.4, 0.0, steps)
+        weights = _weights(windows, 0.4, fraction, steps)
+        starts = windows.ages < steps
+        added = weights - plain
+        assert added[~starts] == pytest.approx(0)
+        assert added.sum() / weights.sum() == pytest.approx(fraction)
+        # Among starts, the return decides as it does elsewhere.
+        np.testing.assert_allclose(added[starts] / plain[starts], added.sum() / plain[starts].sum())
+
+
+def test_without_preferences_all_windows_are_alike() -> None:
+    np.testing.assert_array_equal(_weights(_Windows(), None, 0.0, 5), np.ones(75))
