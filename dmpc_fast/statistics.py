@@ -1,4 +1,4 @@
-"""How sure a figure is: standard errors and bootstrap intervals, in NumPy alone."""
+"""How sure a figure is, and how well two orders agree, in NumPy alone."""
 
 from __future__ import annotations
 
@@ -55,6 +55,28 @@ def paired_bootstrap_interval(
     if len(a) != len(b):
         raise ValueError(f"paired samples must have one length, got {len(a)} and {len(b)}")
     return bootstrap_interval(b - a, level=level, resamples=resamples, seed=seed)
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation of two samples (n,), equal values sharing their mean rank.
+
+    NaN where one of them is constant: then there is no order to agree with.
+    """
+    a, b = _checked(first, "first"), _checked(second, "second")
+    if len(a) != len(b):
+        raise ValueError(f"samples must have one length, got {len(a)} and {len(b)}")
+    x, y = _ranks(a), _ranks(b)
+    x, y = x - x.mean(), y - y.mean()
+    norm = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / norm if norm > 0 else math.nan
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 0 on (n,), equal values sharing their mean rank."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: np.ndarray = (last - (counts + 1) / 2)[inverse.reshape(-1)]
+    return ranks
 
 
 def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:

@@ -9,7 +9,12 @@ import pytest
 from scipy import stats
 
 from dmpc_fast import statistics
-from dmpc_fast.statistics import bootstrap_interval, mean_and_error, paired_bootstrap_interval
+from dmpc_fast.statistics import (
+    bootstrap_interval,
+    mean_and_error,
+    paired_bootstrap_interval,
+    rank_correlation,
+)
 
 
 def test_the_standard_error_is_that_of_the_textbook() -> None:
@@ -64,6 +69,26 @@ def test_chunks_do_not_change_the_interval(monkeypatch: pytest.MonkeyPatch) -> N
     whole = bootstrap_interval(sample, resamples=500, seed=6)
     monkeypatch.setattr(statistics, "CHUNK_ELEMENTS", 70)
     assert bootstrap_interval(sample, resamples=500, seed=6) == whole
+
+
+@pytest.mark.parametrize("levels", [3, 7, 10**9])
+def test_rank_correlation_equals_that_of_scipy(levels: int) -> None:
+    rng = np.random.default_rng(levels)
+    for count in (2, 3, 17, 200):
+        first = rng.integers(0, levels, count).astype(float)
+        second = first * rng.choice([-1, 1]) + rng.integers(0, levels, count)
+        if np.ptp(first) and np.ptp(second):
+            expected = stats.spearmanr(first, second).statistic
+            assert rank_correlation(first, second) == pytest.approx(expected)
+
+
+def test_rank_correlation_sees_the_order_alone() -> None:
+    values = np.random.default_rng(7).normal(size=30)
+    assert rank_correlation(values, np.exp(values)) == pytest.approx(1)
+    assert rank_correlation(values, -(values**3)) == pytest.approx(-1)
+    assert math.isnan(rank_correlation(values, np.ones(30)))
+    with pytest.raises(ValueError, match="one length, got 30 and 29"):
+        rank_correlation(values, values[1:])
 
 
 def test_a_wrong_sample_is_refused() -> None:

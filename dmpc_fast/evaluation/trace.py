@@ -110,7 +110,7 @@ def trace_episode(
         actions=np.stack(log.actions),
         rewards=np.array(log.rewards, np.float32),
         terminated=bool(terminated),
-        realized=_returns_to_go(log.rewards, spec.discount, penalty),
+        realized=discounted_returns(log.rewards, spec.discount, penalty),
         complete=terminated | (spec.discount ** np.arange(len(log.rewards), 0, -1) <= MISSING_TAIL),
         plan_steps=np.array(log.plan_steps),
         predicted=np.array(log.predicted),
@@ -154,7 +154,8 @@ def _frame(environment: Any) -> np.ndarray:
     return frame
 
 
-def _returns_to_go(rewards: list[float], discount: float, penalty: float) -> np.ndarray:
+def discounted_returns(rewards: list[float], discount: float, penalty: float) -> np.ndarray:
+    """Discounted return from each step on (T,), `penalty` taken off at the last one."""
     total, result = 0.0, np.zeros(len(rewards))
     for step in range(len(rewards) - 1, -1, -1):
         last = step == len(rewards) - 1
