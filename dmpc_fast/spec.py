@@ -440,12 +440,20 @@ def preset_stages(
     dynamics_steps: int = 3,
     **overrides: Any,
 ) -> dict[str, StageSpec]:
-    """The three stages of a preset; `overrides` replaces fields of `StageSpec` in all of them."""
+    """The three stages of a preset.
+
+    overrides: fields of `StageSpec` to replace in all of them, or under a stage's name a dictionary
+    of those to replace in it alone.
+    """
     if preset not in _PRESETS:
         raise ValueError(f"preset must be one of {PRESETS}, got {preset!r}")
-    values: dict[str, Any] = {**_PRESETS[preset], **overrides}
+    samplers = {
+        "proposal": SamplerSpec.uniform(proposal_steps),
+        "dynamics": SamplerSpec.uniform(dynamics_steps),
+        "objective": None,
+    }
+    own = {stage: overrides.pop(stage, {}) for stage in STAGES}
     return {
-        "proposal": StageSpec(**values, sampler=SamplerSpec.uniform(proposal_steps)),
-        "dynamics": StageSpec(**values, sampler=SamplerSpec.uniform(dynamics_steps)),
-        "objective": StageSpec(**values),
+        stage: StageSpec(**{**_PRESETS[preset], **overrides, **own[stage]}, sampler=samplers[stage])
+        for stage in STAGES
     }

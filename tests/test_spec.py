@@ -274,3 +274,10 @@ def test_an_unknown_preset_is_named() -> None:
 
 def test_this_package_reads_its_own_version() -> None:
     assert data_of()["format_version"] == FORMAT_VERSION
+
+
+def test_a_stage_may_differ_from_its_preset() -> None:
+    stages = preset_stages("tiny", patch=4, dynamics={"patch": 2, "mlp": 96})
+    assert (stages["proposal"].patch, stages["objective"].patch) == (4, 4)
+    assert (stages["dynamics"].patch, stages["dynamics"].mlp) == (2, 96)
+    assert stages["proposal"].mlp == stages["objective"].mlp != 96

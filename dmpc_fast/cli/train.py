@@ -8,6 +8,9 @@ from typing import Any
 
 from dmpc_fast.spec import PRESETS, STAGES
 
+#: Sizes of a network that may be overridden, in all stages or in one.
+_SIZES = ("patch", "layers", "width", "heads", "head_size", "mlp")
+
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
@@ -27,8 +30,18 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--dynamics-steps", type=int, default=3, help="DDIM steps, stored in the file"
     )
-    for name in ("patch", "layers", "width", "heads", "head-size", "mlp"):
-        parser.add_argument(f"--{name}", type=int, help=f"override the preset's {name}")
+    for name in _SIZES:
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=int, help=f"override the preset's {name}"
+        )
+    parser.add_argument(
+        "--stage",
+        action="append",
+        default=[],
+        type=_stage_option,
+        metavar="STAGE.FIELD=N",
+        help="override a size in one stage, such as dynamics.patch=1; may be repeated",
+    )
     parser.add_argument("--positions", choices=("learned", "fourier"))
     parser.add_argument(
         "--history-tokens", action="store_true", help="add the state to every token"
@@ -81,6 +94,19 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-progress", action="store_true")
 
 
+def _stage_option(text: str) -> tuple[str, str, int]:
+    """`dynamics.head-size=64` as ("dynamics", "head_size", 64)."""
+    name, _, value = text.partition("=")
+    stage, _, field = name.partition(".")
+    field = field.replace("-", "_")
+    if stage not in STAGES or field not in _SIZES or not value.isdigit():
+        raise argparse.ArgumentTypeError(
+            f"expected STAGE.FIELD=N with a stage of {', '.join(STAGES)} and a field of "
+            f"{', '.join(_SIZES)}, got {text!r}"
+        )
+    return stage, field, int(value)
+
+
 def training_options(args: argparse.Namespace) -> dict[str, Any]:
     """Settings given on the command line; what was not given keeps its default."""
     names = (
@@ -102,10 +128,12 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
 def run(args: argparse.Namespace) -> int:
     from dmpc_fast.training.api import train
 
-    names = ("patch", "layers", "width", "heads", "head_size", "mlp", "positions")
+    names = (*_SIZES, "positions")
     stage_options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.history_tokens:
         stage_options["history_tokens"] = True
+    for stage, field, value in args.stage:
+        stage_options.setdefault(stage, {})[field] = value
     recommended = {
         name: getattr(args, name)
         for name in ("num_samples", "action_chunk")

@@ -60,7 +60,8 @@ def train(
         discount, termination_penalty: of the objective, in the units of the rewards.
         proposal_steps, dynamics_steps: DDIM steps that the file's samplers take.
         objective_members: networks in the objective's ensemble; their scores are averaged.
-        stage_options: fields of `StageSpec` to override in all stages, such as ``patch``.
+        stage_options: fields of `StageSpec` to override in all stages, such as ``patch``, or in one:
+            ``{"patch": 4, "dynamics": {"patch": 1}}``.
         recommended: planner options to store in the file.
         control_period_s: seconds between actions, where the dataset's environment cannot tell.
         settings: fields of `TrainingSettings`, such as ``batch_size``.

@@ -42,7 +42,8 @@ def collect_random(steps: int = 300) -> None:
 def train(out: Path, *, dataset: str = RANDOM) -> Path:
     run(
         "train", "--dataset", dataset, "--preset", "tiny", "--horizon", 8, "--patch", 4,
-        "--steps", 6, "--proposal-steps", 2, "--dynamics-steps", 1, "--out", out, *QUICK_TRAINING,
+        "--stage", "dynamics.patch=2", "--steps", 6, "--proposal-steps", 2,
+        "--dynamics-steps", 1, "--out", out, *QUICK_TRAINING,
     )  # fmt: skip
     return out / "model.safetensors"
 

@@ -109,7 +109,15 @@ def test_interrupt_exits_130(
     assert capsys.readouterr().err == "interrupted\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["unknown"], ["doctor", "--unknown"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["unknown"],
+        ["doctor", "--unknown"],
+        ["train", "--dataset", "x", "--out", "y", "--stage", "dynamic.patch=1"],
+    ],
+)
 def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         front.main(arguments)
