@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "dmpc_fast.cli.train",
     "finetune": "dmpc_fast.cli.finetune",
     "evaluate": "dmpc_fast.cli.evaluate",
+    "bench": "dmpc_fast.cli.bench",
     "collect": "dmpc_fast.cli.collect",
     "export": "dmpc_fast.cli.export",
     "info": "dmpc_fast.cli.info",
