@@ -21,6 +21,7 @@ COMMANDS = {
     "finetune": "dmpc_fast.cli.finetune",
     "evaluate": "dmpc_fast.cli.evaluate",
     "bench": "dmpc_fast.cli.bench",
+    "diagnose": "dmpc_fast.cli.diagnose",
     "collect": "dmpc_fast.cli.collect",
     "export": "dmpc_fast.cli.export",
     "info": "dmpc_fast.cli.info",

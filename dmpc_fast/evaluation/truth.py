@@ -29,6 +29,11 @@ class PhysicsState:
     def __len__(self) -> int:
         return len(self.physics)
 
+    def rows(self, indices: np.ndarray) -> PhysicsState:
+        """Some of the states, in that order."""
+        warmstart = None if self.warmstart is None else self.warmstart[indices]
+        return PhysicsState(self.physics[indices], warmstart)
+
 
 @dataclass(frozen=True)
 class Futures:
