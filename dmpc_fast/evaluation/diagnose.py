@@ -152,7 +152,7 @@ def _report(
     }
     return {
         "verdict": {
-            name: verdict(group, samples=samples, **timing)
+            name: verdict(group, samples=samples, scale=scale, **timing)
             for name, group in groups.items()
             if group
         },

@@ -15,6 +15,7 @@ _ROWS = {
     "true_states": "  had it true states",
     "true_rewards": "  and true rewards",
     "oracle": "of the best by truth",
+    "unresolved": "differences got wrong, share",
 }
 _RANKS = {
     "J_predicted_with_return": "J on predicted states with the true return",
@@ -31,9 +32,9 @@ def table_lines(report: dict[str, Any]) -> Iterator[str]:
     settings, latency = report["settings"], report["latency"]
     yield f"{settings['model']} in {settings['environment']}: {_times(settings)}"
     yield ""
-    yield f"{'':28}" + "".join(f"{name:>20}" for name in report["verdict"])
+    yield f"{'':30}" + "".join(f"{name:>20}" for name in report["verdict"])
     for name, label in _ROWS.items():
-        yield f"{label:28}" + "".join(
+        yield f"{label:30}" + "".join(
             f"{part[name]:20.2f}" if isinstance(part[name], float) else f"{part[name]:20d}"
             for part in report["verdict"].values()
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,18 @@ def dynamics_errors(probes: Sequence[Probe], scale: np.ndarray, samples: int) ->
         "difference": quartiles(difference),
         "by_dimension": np.median(last, axis=0).tolist(),
     }
+
+
+def unresolved_share(probe: Probe, scale: np.ndarray) -> float:
+    """Error of the candidates' differences over these differences, at one start, over all steps.
+
+    At 0 the dynamics model tells candidates apart, at 1 it might as well guess. NaN where they do
+    not differ.
+    """
+    error, true = (probe.predicted - probe.true) / scale, probe.true / scale
+    error[probe.over], true[probe.over] = np.nan, np.nan
+    wrong, size = (np.nansum(np.square(_centred(values))) for values in (error, true))
+    return math.sqrt(wrong / size) if size > 0 else math.nan
 
 
 def quartiles(rows: Sequence[np.ndarray]) -> list[list[float] | None]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dmpc_fast.evaluation.calibration import chosen_return, gain_curves, oracle_return
+from dmpc_fast.evaluation.dynamics_error import unresolved_share
 from dmpc_fast.evaluation.probe import Probe
 from dmpc_fast.statistics import mean_and_error
 
@@ -21,6 +22,9 @@ from dmpc_fast.statistics import mean_and_error
 SIGNIFICANCE = 2.0
 #: ... and this share of the return of the planner's choice, in magnitude.
 MATERIAL = 0.02
+#: The dynamics model limits, whatever it costs, where it gets more than this share of the differences
+#: between candidates wrong: then no objective can rank them, and a bad one hides it.
+UNRESOLVED = 0.5
 
 FAULTS = {
     "dynamics": "diffusion dynamics badly trained",
@@ -54,12 +58,18 @@ def costs(probes: Sequence[Probe], samples: int, affordable: int) -> dict[str, n
 
 
 def verdict(
-    probes: Sequence[Probe], *, samples: int, period_s: float, plan_p99_s: float
+    probes: Sequence[Probe],
+    *,
+    samples: int,
+    scale: np.ndarray,
+    period_s: float,
+    plan_p99_s: float,
 ) -> dict[str, Any]:
     """The returns of the choices, the cost of each fault and which of them limit, as plain numbers.
 
-    samples: the planner's N. plan_p99_s: 99th percentile of a plan's seconds, to be held against
-    the control period `period_s`; plans are taken to cost in proportion to N.
+    samples: the planner's N. scale (S,): standard deviations of states. plan_p99_s: 99th percentile
+    of a plan's seconds, to be held against the control period `period_s`; plans are taken to cost in
+    proportion to N.
     """
     late = plan_p99_s > period_s
     affordable = max(1, math.floor(samples * period_s / plan_p99_s)) if late else samples
@@ -72,21 +82,29 @@ def verdict(
         "gain_of_choice": _figure(curves["predicted"][:, 1] - random),
         "gain_of_oracle": _figure(curves["oracle"][:, 1] - random),
         "affordable_samples": affordable,
+        "unresolved": _median([unresolved_share(probe, scale) for probe in probes]),
     }
-    scale = max(abs(report["predicted"]), 1e-9)
+    size = max(abs(report["predicted"]), 1e-9)
     found = {}
     for fault, lost in costs(probes, samples, affordable).items():
         mean, error = mean_and_error(lost)
-        counts = mean > SIGNIFICANCE * error and mean > MATERIAL * scale and len(probes) > 1
-        found[fault] = {**_figure(lost), "share": mean / scale, "counts": bool(counts)}
+        counts = mean > SIGNIFICANCE * error and mean > MATERIAL * size and len(probes) > 1
+        found[fault] = {**_figure(lost), "share": mean / size, "counts": bool(counts)}
     report["costs"] = found
     limits = [fault for fault in FAULTS if found[fault]["counts"]]
     limits.sort(key=lambda fault: -found[fault]["mean"])
-    if late and "time" not in limits:
-        limits.append("time")
+    for fault, seen in (("dynamics", report["unresolved"] > UNRESOLVED), ("time", late)):
+        if seen and fault not in limits:
+            limits.append(fault)
     report["limits"] = limits
     report["text"] = _sentence(report, limits)
     return report
+
+
+def _median(values: Sequence[float]) -> float:
+    """Median of what is a number; 0 where nothing is."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.median(known)) if known else 0.0
 
 
 def _figure(values: np.ndarray) -> dict[str, float]:
@@ -101,10 +119,12 @@ def _sentence(report: dict[str, Any], limits: Sequence[str]) -> str:
             "so what is left to gain lies outside these proposals"
         )
     parts = []
+    wrong = f"{100 * report['unresolved']:.0f} %"
     for fault in limits:
         cost = report["costs"][fault]
         parts.append(
             f"{FAULTS[fault]} (costs {cost['mean']:.2f} ± {cost['standard_error']:.2f}, "
-            f"{100 * cost['share']:.0f} % of {report['predicted']:.2f})"
+            f"{100 * cost['share']:.0f} % of {report['predicted']:.2f}"
+            + (f"; {wrong} of the candidates' differences wrong)" if fault == "dynamics" else ")")
         )
     return "; ".join(parts)

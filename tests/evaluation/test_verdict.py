@@ -16,10 +16,14 @@ from dmpc_fast.evaluation.calibration import (
     rank_correlations,
     sample_counts,
 )
+from dmpc_fast.evaluation.dynamics_error import unresolved_share
 from dmpc_fast.evaluation.probe import Probe
 from dmpc_fast.evaluation.verdict import verdict
 
-QUICK = {"samples": 16, "period_s": 0.02, "plan_p99_s": 0.01}
+QUICK: dict[str, Any] = {
+    "samples": 16, "scale": np.ones(4), "period_s": 0.02, "plan_p99_s": 0.01,
+}  # fmt: skip
+LATE = {**QUICK, "plan_p99_s": 0.07}
 
 
 def faulty(fault: str) -> list[Probe]:
@@ -59,13 +63,28 @@ def test_a_fault_is_found(fault: str) -> None:
 
 
 def test_slow_plans_are_named_and_priced() -> None:
-    report = verdict(faulty("nothing"), samples=16, period_s=0.02, plan_p99_s=0.07)
+    report = verdict(faulty("nothing"), **LATE)
     assert report["affordable_samples"] == 4 and report["limits"] == ["time"]
     # The best of 4 draws lies 1.03 standard deviations above the mean.
     assert report["costs"]["time"]["mean"] == pytest.approx((1.77 - 1.03) * 5, abs=2)
     # Where fewer candidates do as well, slowness is named all the same.
-    useless = verdict(faulty("value"), samples=16, period_s=0.02, plan_p99_s=0.07)
+    useless = verdict(faulty("value"), **LATE)
     assert useless["limits"] == ["objective", "time"] and not useless["costs"]["time"]["counts"]
+
+
+def test_dynamics_that_cannot_tell_candidates_apart_are_named() -> None:
+    probes = faulty("value")
+    rng = np.random.default_rng(9)
+    for probe in probes:
+        assert unresolved_share(probe, np.ones(4)) == pytest.approx(0.1, abs=0.02)
+        probe.predicted[:] = probe.true + 3.0 + 0.8 * rng.normal(size=probe.true.shape)
+    report = verdict(probes, **QUICK)
+    assert report["unresolved"] == pytest.approx(0.8, abs=0.05)
+    assert report["limits"] == ["objective", "dynamics"]
+    assert "80 % of the candidates' differences wrong" in report["text"].replace("79", "80")
+    for probe in probes:
+        probe.true[:] = 1.0
+    assert verdict(probes, **QUICK)["limits"] == ["objective"]
 
 
 def test_few_starts_prove_nothing() -> None:
