@@ -1,7 +1,9 @@
 """How well candidates are ranked, and what the return of the chosen one owes to that.
 
 A return here is true and discounted, over F steps and a continuation (`continuation.py`), with the
-termination penalty. Each candidate has two, under two continuations. An oracle picks by one and is
+termination penalty. It is that of the whole candidate, which is what the objective estimates; the
+return of its first chunk alone, which is what a planner that replans executes, stands beside it.
+Each candidate has two, under two continuations. An oracle picks by one and is
 paid by the other, so that it profits from what a candidate is and not from luck.
 """
 
@@ -57,19 +59,21 @@ def sample_counts(candidates: int) -> list[int]:
     return [*counts, candidates]
 
 
-def chosen_return(probe: Probe, choice: str, count: int) -> float:
+def chosen_return(probe: Probe, choice: str, count: int, *, executed: bool = False) -> float:
     """Mean return of the candidate that `choice` (see `CHOICES`) picks out of `count`.
 
-    The mean goes over all disjoint blocks of `count` candidates.
+    The mean goes over all disjoint blocks of `count` candidates. executed: of the first chunk of the
+    candidate alone, instead of the whole.
     """
+    returns = probe.executed_returns if executed else probe.returns
     if choice == "oracle":
-        return oracle_return(probe.returns, count)
+        return oracle_return(returns, count)
     scores = {
         "predicted": probe.by_predicted.total,
         "true_states": probe.by_true.total,
         "true_rewards": probe.with_value,
     }[choice]
-    return best_of_blocks(scores, probe.returns.mean(0), count)
+    return best_of_blocks(scores, returns.mean(0), count)
 
 
 def oracle_return(returns: np.ndarray, count: int) -> float:
@@ -88,9 +92,12 @@ def best_of_blocks(by: np.ndarray, paid: np.ndarray, count: int) -> float:
     return float(paid[best].mean())
 
 
-def gain_curves(probes: Sequence[Probe], counts: Sequence[int]) -> dict[str, np.ndarray]:
+def gain_curves(
+    probes: Sequence[Probe], counts: Sequence[int], *, executed: bool = False
+) -> dict[str, np.ndarray]:
     """Return of the choice out of `counts` candidates: (starts, counts) for each of `CHOICES`."""
-    return {
-        choice: np.array([[chosen_return(p, choice, n) for n in counts] for p in probes])
-        for choice in CHOICES
-    }
+
+    def curve(probe: Probe, choice: str) -> list[float]:
+        return [chosen_return(probe, choice, count, executed=executed) for count in counts]
+
+    return {choice: np.array([curve(p, choice) for p in probes]) for choice in CHOICES}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +12,8 @@ from dmpc_fast.planning.robots import History
 from dmpc_fast.spec import ModelSpec
 
 
-@dataclass(frozen=True)
-class Continuation:
-    """How candidates are carried on after their own F steps.
+class Continuation(NamedTuple):
+    """How candidates are carried on after their own steps.
 
     steps: how many. chunk: actions run of each proposal. seed: of the random stream; all candidates
     draw the same noise at the same step, so that they differ by what they did before.
@@ -56,7 +54,7 @@ def continued_returns(
     futures: Futures,
     how: Continuation,
 ) -> np.ndarray:
-    """Discounted return of what follows `actions` (N, F, A), whose `futures` are given: (N,).
+    """Discounted return of what follows `actions` (N, K, A), whose `futures` are given: (N,).
 
     The robot is driven on by one proposal at a time (N = 1): the return of a policy that knows
     neither dynamics nor objective, counted from the state after the candidate's last step and cut
@@ -105,7 +103,7 @@ def _request(
 def _history_after(
     spec: ModelSpec, request: PlanRequest, actions: np.ndarray, states: np.ndarray
 ) -> History:
-    """The histories of candidates that have run, (N, F, A) leading to (N, F, S)."""
+    """The histories of candidates that have run, (N, K, A) leading to (N, K, S)."""
     zeros = np.zeros(len(actions), np.int64)
     before = History(request.states[:, :-1], request.actions, request.mask).rows(zeros)
     return _pushed(before, request.states[zeros, -1], actions, states)

@@ -17,6 +17,12 @@ _ROWS = {
     "oracle": "of the best by truth",
     "unresolved": "differences got wrong, share",
 }
+_EXECUTED = {
+    "gain_of_predicted": "of the planner's choice",
+    "gain_of_true_states": "  had it true states",
+    "gain_of_true_rewards": "  and true rewards",
+    "gain_of_oracle": "of the best by truth",
+}
 _RANKS = {
     "J_predicted_with_return": "J on predicted states with the true return",
     "J_true_states_with_return": "J on true states with the true return",
@@ -44,6 +50,12 @@ def table_lines(report: dict[str, Any]) -> Iterator[str]:
         label = FAULTS.get(fault, f"  of it by the {fault}")
         yield f"{label:38}" + "".join(
             _cost(part["costs"][fault]) for part in report["verdict"].values()
+        )
+    yield ""
+    yield "gain over any candidate, where only the first chunk of the choice runs"
+    for name, label in _EXECUTED.items():
+        yield f"{label:38}" + "".join(
+            _gain(part["executed"][name]) for part in report["verdict"].values()
         )
     yield ""
     ranks = report["calibration"]["rank_correlation"]
@@ -78,5 +90,8 @@ def _times(settings: dict[str, Any]) -> str:
 
 
 def _cost(cost: dict[str, Any]) -> str:
-    mark = "*" if cost["counts"] else " "
-    return f"{cost['mean']:11.2f} ± {cost['standard_error']:5.2f}{mark}"
+    return _gain(cost)[:-1] + ("*" if cost["counts"] else " ")
+
+
+def _gain(figure: dict[str, Any]) -> str:
+    return f"{figure['mean']:11.2f} ± {figure['standard_error']:5.2f} "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,7 +43,8 @@ class Probe:
     (M,): `rewards` and, while going, the objective's value part on true states. continued (2, M):
     discounted return after F under two continuations. returns (2, M): rewards and what followed
     them. wide_returns (2, N): the same of the first N candidates moved `WIDENING` times as far from
-    their mean.
+    their mean. executed_returns (2, M): over as many steps, where only the first chunk of a candidate
+    runs before the continuation takes over.
     """
 
     at_rest: bool
@@ -61,6 +61,7 @@ class Probe:
     continued: np.ndarray
     returns: np.ndarray
     wide_returns: np.ndarray
+    executed_returns: np.ndarray
 
 
 def probe(
@@ -82,10 +83,29 @@ def probe(
     futures = truth.roll(start.physics, actions[0])
     by_true = _parts(backend, request, futures.states, actions[0])
     rewards = discounted(spec, futures)
-    continued = _continued(backend, spec, truth, request, actions[0], futures, continuations)
+
+    def follow(run: np.ndarray, futures: Futures, more: int = 0) -> np.ndarray:
+        return np.stack(
+            [
+                continued_returns(
+                    backend,
+                    spec,
+                    truth,
+                    request,
+                    run,
+                    futures,
+                    how._replace(steps=how.steps + more),
+                )
+                for how in continuations
+            ]
+        )
+
+    continued = follow(actions[0], futures)
     wide = widened(spec, actions[0, : group.count])
     wide_futures = truth.roll(start.physics, wide)
-    wide_continued = _continued(backend, spec, truth, request, wide, wide_futures, continuations)
+    chunk = continuations[0].chunk
+    executed = np.ascontiguousarray(actions[0, :, :chunk])
+    executed_futures = truth.roll(start.physics, executed)
     last = spec.discount**spec.horizon
     over = np.zeros(futures.terminated.shape, bool)
     over[:, 1:] = futures.terminated[:, :-1]
@@ -103,7 +123,9 @@ def probe(
         with_value=rewards.total + futures.going * by_true.value,
         continued=continued,
         returns=rewards.total + last * continued,
-        wide_returns=discounted(spec, wide_futures).total + last * wide_continued,
+        wide_returns=discounted(spec, wide_futures).total + last * follow(wide, wide_futures),
+        executed_returns=discounted(spec, executed_futures).total
+        + spec.discount**chunk * follow(executed, executed_futures, spec.horizon - chunk),
     )
 
 
@@ -115,23 +137,6 @@ def widened(spec: ModelSpec, actions: np.ndarray) -> np.ndarray:
     low = [-np.inf if bound is None else bound for bound in environment.action_low]
     high = [np.inf if bound is None else bound for bound in environment.action_high]
     return np.ascontiguousarray(np.clip(moved, low, high), np.float32)
-
-
-def _continued(
-    backend: Backend,
-    spec: ModelSpec,
-    truth: TrueFutures,
-    request: PlanRequest,
-    actions: np.ndarray,
-    futures: Futures,
-    continuations: Sequence[Continuation],
-) -> np.ndarray:
-    return np.stack(
-        [
-            continued_returns(backend, spec, truth, request, actions, futures, how)
-            for how in continuations
-        ]
-    )
 
 
 def _parts(

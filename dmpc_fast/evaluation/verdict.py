@@ -91,6 +91,7 @@ def verdict(
         counts = mean > SIGNIFICANCE * error and mean > MATERIAL * size and len(probes) > 1
         found[fault] = {**_figure(lost), "share": mean / size, "counts": bool(counts)}
     report["costs"] = found
+    report["executed"] = _executed(probes, samples)
     limits = [fault for fault in FAULTS if found[fault]["counts"]]
     limits.sort(key=lambda fault: -found[fault]["mean"])
     for fault, seen in (("dynamics", report["unresolved"] > UNRESOLVED), ("time", late)):
@@ -99,6 +100,14 @@ def verdict(
     report["limits"] = limits
     report["text"] = _sentence(report, limits)
     return report
+
+
+def _executed(probes: Sequence[Probe], samples: int) -> dict[str, Any]:
+    """Gains over any candidate where only the first chunk runs and the proposal takes over."""
+    curves = gain_curves(probes, [1, samples], executed=True)
+    random = curves["predicted"][:, 0]
+    gains = {f"gain_of_{name}": _figure(curve[:, 1] - random) for name, curve in curves.items()}
+    return {"random_candidate": float(random.mean()), **gains}
 
 
 def _median(values: Sequence[float]) -> float:

@@ -33,5 +33,6 @@ def made_up_probe(rng: np.random.Generator, count: int = 32, **changes: Any) -> 
         "continued": rng.normal(size=(2, count)),
         "returns": returns,
         "wide_returns": returns.copy(),
+        "executed_returns": returns.copy(),
     }
     return Probe(**{**fields, **changes})

@@ -168,6 +168,13 @@ def test_a_probe_holds_the_planners_own_candidates_first(model: Model) -> None:
     np.testing.assert_allclose(found.by_predicted.total[:4], plan.scores[0], rtol=1e-4, atol=1e-4)
     total, *parts = found.by_true
     np.testing.assert_allclose(np.sum(parts, axis=0), total, rtol=1e-4, atol=1e-4)
+    # The first chunk, then the continuation's proposals for the rest of as many steps.
+    first = truth.roll(start.physics, found.actions[:, :2])
+    how = Continuation(3 + 2, 2, 1)
+    arguments = engine, model.spec, truth, start.request, found.actions[:, :2], first, how
+    expected = discounted(model.spec, first).total
+    expected += model.spec.discount**2 * continued_returns(*arguments)
+    np.testing.assert_allclose(found.executed_returns[0], expected, rtol=1e-4, atol=1e-4)
     assert found.returns.shape == (2, 9) and found.wide_returns.shape == (2, 4)
     assert not np.array_equal(found.continued[0], found.continued[1])
     moved = widened(model.spec, found.actions)

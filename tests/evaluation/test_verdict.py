@@ -72,6 +72,19 @@ def test_slow_plans_are_named_and_priced() -> None:
     assert useless["limits"] == ["objective", "time"] and not useless["costs"]["time"]["counts"]
 
 
+def test_what_is_executed_is_told_from_the_whole_candidate() -> None:
+    rng = np.random.default_rng(11)
+    probes = []
+    for _ in range(20):
+        first = np.tile(rng.normal(7, 2, 32), (2, 1))
+        probes.append(made_up_probe(rng, executed_returns=first, by_predicted=parts(first[0])))
+    executed = verdict(probes, **QUICK)["executed"]
+    assert executed["random_candidate"] == pytest.approx(7, abs=0.5)
+    assert executed["gain_of_predicted"] == executed["gain_of_oracle"]
+    assert executed["gain_of_oracle"]["mean"] == pytest.approx(1.77 * 2, abs=0.8)
+    assert executed["gain_of_true_states"]["mean"] == pytest.approx(0, abs=1.5)
+
+
 def test_dynamics_that_cannot_tell_candidates_apart_are_named() -> None:
     probes = faulty("value")
     rng = np.random.default_rng(9)
