@@ -127,13 +127,21 @@ def _sentence(report: dict[str, Any], limits: Sequence[str]) -> str:
             f"no cost counts: choosing by truth would gain {possible:.2f} on {report['predicted']:.2f}, "
             "so what is left to gain lies outside these proposals"
         )
-    parts = []
-    wrong = f"{100 * report['unresolved']:.0f} %"
-    for fault in limits:
-        cost = report["costs"][fault]
-        parts.append(
-            f"{FAULTS[fault]} (costs {cost['mean']:.2f} ± {cost['standard_error']:.2f}, "
-            f"{100 * cost['share']:.0f} % of {report['predicted']:.2f}"
-            + (f"; {wrong} of the candidates' differences wrong)" if fault == "dynamics" else ")")
+    return "; ".join(_limit(report, fault) for fault in limits)
+
+
+def _limit(report: dict[str, Any], fault: str) -> str:
+    """A fault that limits, with its price or with what else gives it away."""
+    cost = report["costs"][fault]
+    price = "its cost does not count"
+    if cost["counts"]:
+        share = 100 * cost["share"]
+        price = (
+            f"costs {cost['mean']:.2f} ± {cost['standard_error']:.2f}, {share:.0f} % of "
+            f"{report['predicted']:.2f}"
         )
-    return "; ".join(parts)
+    if fault == "dynamics":
+        price += f"; {100 * report['unresolved']:.0f} % of the candidates' differences wrong"
+    if fault == "time":
+        price += f"; the control period suffices for {report['affordable_samples']} candidates"
+    return f"{FAULTS[fault]} ({price})"

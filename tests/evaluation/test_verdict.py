@@ -70,6 +70,7 @@ def test_slow_plans_are_named_and_priced() -> None:
     # Where fewer candidates do as well, slowness is named all the same.
     useless = verdict(faulty("value"), **LATE)
     assert useless["limits"] == ["objective", "time"] and not useless["costs"]["time"]["counts"]
+    assert "(its cost does not count; the control period suffices for 4 cand" in useless["text"]
 
 
 def test_what_is_executed_is_told_from_the_whole_candidate() -> None:
