@@ -29,7 +29,8 @@ RANKS = {
 
 
 def plot_diagnosis(path: Path, report: dict[str, Any]) -> None:
-    """Draw the report of a `Diagnosis`; `path` ends in .png, .svg or .pdf and appears when whole."""
+    """Draw the report of a `Diagnosis`, be it read from its JSON; `path` ends in .png, .svg or .pdf
+    and appears when whole."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -100,13 +101,18 @@ def _draw_executed(axes: Axes, executed: dict[str, Any]) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "unknown" if value is None or np.isnan(value) else f"{value:.2f}"
+    return "unknown" if not _is_known(value) else f"{value:.2f}"
+
+
+def _is_known(value: float | None) -> bool:
+    """Whether there is a number; a report read from JSON has null where there is none."""
+    return value is not None and not np.isnan(value)
 
 
 def _draw_ranks(axes: Axes, ranks: dict[str, Any]) -> None:
     names = list(RANKS)[::-1]
     for row, name in enumerate(names):
-        known = np.array([value for value in ranks[name]["each"] if not np.isnan(value)])
+        known = np.array([value for value in ranks[name]["each"] if _is_known(value)])
         axes.scatter(known, np.full(len(known), row), s=14, alpha=0.4, color="tab:blue")
         if len(known):
             axes.plot([known.mean()] * 2, [row - 0.3, row + 0.3], color="black", linewidth=2)
@@ -131,7 +137,8 @@ def _draw_gains(axes: Axes, report: dict[str, Any]) -> None:
     axes.set_title("true return of the chosen candidate")
     axes.set_xlabel("candidates N")
     axes.set_ylabel("discounted return")
-    axes.legend(fontsize=8)
+    axes.margins(y=0.1)
+    axes.legend(fontsize=7, loc="upper left", framealpha=0.6)
 
 
 def _draw_costs(axes: Axes, verdicts: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from dmpc_fast.cli.main import main
 from dmpc_fast.data.minari_writer import DatasetWriter
 from dmpc_fast.evaluation.continuation import Continuation, continued_returns, discounted
 from dmpc_fast.evaluation.diagnose import diagnose
+from dmpc_fast.evaluation.diagnosis_plot import plot_diagnosis
 from dmpc_fast.evaluation.environments import environment_action, make_environment
 from dmpc_fast.evaluation.evaluate import evaluate
 from dmpc_fast.evaluation.probe import WIDENING, probe, widened
@@ -241,5 +242,7 @@ def test_the_command_writes_a_table_a_figure_and_json(
     assert sorted(path.name for path in out.iterdir()) == ["diagnosis.json", "diagnosis.png"]
     report = json.loads((out / "diagnosis.json").read_text())
     assert len(report["diversity"]["relative_to_nearby_data"]) == 3
+    plot_diagnosis(tmp_path / "again.svg", report)
+    assert (tmp_path / "again.svg").stat().st_size > 1000
     assert main(["diagnose", str(model_file), *words.split(), "--json", "no/such/x.json"]) == 2
     assert "does not exist" in capsys.readouterr().err
