@@ -98,6 +98,7 @@ Engine::Engine(const ModelSpec& spec, const TensorLookup& tensor, const EngineOp
       kernels_(&kernels_for(options.instruction_set)),
       objective_(spec.state_size, spec.action_size, spec.horizon,
                  spec.stage(Stage::objective).members, spec.discount, spec.termination_penalty),
+      clock_(options.clock),
       pool_(thread_count(options.threads), options.idle, options.pin),
       chunk_capacity_(candidates_per_chunk(spec)) {
     for (const Stage stage : kStages) {
@@ -139,7 +140,14 @@ Engine::Engine(const ModelSpec& spec, const TensorLookup& tensor, const EngineOp
 
 Engine::~Engine() = default;
 
-void Engine::prepare(int robots, int candidates, int groups, int proposal_rows, int dynamics_rows) {
+void Engine::prepare(int robots, int candidates, int groups, int proposal_rows, int dynamics_rows,
+                     bool deadlines) {
+    if (deadlines) {
+        // Halves of halves sum to less than the whole again, and no level has less than one row.
+        proposal_rows = 2 * proposal_rows + groups * kMaxLevels;
+        dynamics_rows = 2 * dynamics_rows + groups * kMaxLevels;
+        groups *= kMaxLevels;
+    }
     schedules_[0].reserve(groups, proposal_rows);
     schedules_[1].reserve(groups, dynamics_rows);
     networks_[0]->conditioning.reserve(robots, proposal_rows);
@@ -153,6 +161,7 @@ void Engine::prepare(int robots, int candidates, int groups, int proposal_rows, 
     grow(scores_, count);
     grow(violations_, count);
     grow(ties_, count);
+    grow(levels_, count);
 }
 
 Status Engine::sample(const PlanRequest& request, float* actions) noexcept {
@@ -188,12 +197,15 @@ Status Engine::plan(const PlanRequest& request, const PlanOutput& output) noexce
               .violations = output.violations,
               .ties = output.tie_breaks,
               .best = output.best,
-              .best_actions = output.best_actions};
+              .best_actions = output.best_actions,
+              .levels = output.levels,
+              .level = output.level};
     return run(call);
 }
 
 Status Engine::run(Call& call) noexcept {
     if (busy_.test_and_set(std::memory_order_acquire)) return Status::busy;
+    call.begin_ns = clock_.now();
     Status status = check(call);
     if (status == Status::ok && !plan_ahead(call)) status = Status::too_large;
     if (status == Status::ok) {
@@ -206,6 +218,7 @@ Status Engine::run(Call& call) noexcept {
             },
             &call);
         if ((call.best || call.best_actions) && !call.rank(spec_)) status = Status::no_candidate;
+        if (call.level) *call.level = reached(call);
     }
     busy_.clear(std::memory_order_release);
     return status;
@@ -221,6 +234,15 @@ Status Engine::check(const Call& call) const noexcept {
                             static_cast<int>(sampler->angles.size()) > kMaxSamplerSteps)) {
                 return Status::invalid_argument;
             }
+        }
+    }
+    const bool limited = call.timed() || request.levels;
+    if ((limited && !call.fused()) || !(request.deadline_s >= 0)) return Status::invalid_argument;
+    if (request.levels) {
+        const std::ptrdiff_t count = std::ptrdiff_t{request.robots} * request.candidates();
+        for (std::ptrdiff_t i = 0; i < count; ++i) {
+            const int level = request.levels[i];
+            if (level < kNotPlanned || level >= kMaxLevels) return Status::invalid_argument;
         }
     }
     for (const Term& term : request.terms) {
@@ -246,25 +268,33 @@ bool Engine::plan_ahead(Call& call) noexcept {
     const auto steps = [&](const SamplerSpec* own, Stage stage) {
         return static_cast<int>((own ? *own : *spec_.stage(stage).sampler).angles.size());
     };
-    int rows[2] = {0, 0};
+    const bool limited = call.timed() || request.levels;
+    int rows[2] = {0, 0}, most = 1;
     for (const CandidateGroup& group : request.groups) {
-        rows[0] += steps(group.proposal, Stage::proposal);
-        rows[1] += steps(group.dynamics, Stage::dynamics);
+        const int own[2] = {steps(group.proposal, Stage::proposal),
+                            steps(group.dynamics, Stage::dynamics)};
+        for (int i = 0; i < 2; ++i) {
+            rows[i] += own[i];
+            most = std::max(most, own[i]);
+        }
     }
+    call.levels_in_use = limited ? level_count(most) : 1;
     call.candidates = request.candidates();
     try {
         prepare(request.robots, call.candidates, static_cast<int>(request.groups.size()), rows[0],
-                rows[1]);
+                rows[1], limited);
     } catch (const std::bad_alloc&) {
         return false;
     }
     for (const Stage stage : {Stage::proposal, Stage::dynamics}) {
         Schedule& schedule = schedules_[static_cast<int>(stage)];
         schedule.clear();
-        for (const CandidateGroup& group : request.groups) {
-            const bool first = stage == Stage::proposal;
-            schedule.add_group(first ? group.proposal : group.dynamics,
-                               *spec_.stage(stage).sampler);
+        for (int level = 0; level < call.levels_in_use; ++level) {
+            for (const CandidateGroup& group : request.groups) {
+                const bool first = stage == Stage::proposal;
+                schedule.add_group(first ? group.proposal : group.dynamics,
+                                   *spec_.stage(stage).sampler, level);
+            }
         }
     }
     objective_.set_terms(request.terms);
@@ -272,6 +302,10 @@ bool Engine::plan_ahead(Call& call) noexcept {
     if (!call.scores) call.scores = scores_.data();
     if (!call.violations) call.violations = violations_.data();
     if (!call.ties) call.ties = ties_.data();
+    if (limited && !call.levels) call.levels = levels_.data();
+    if (!limited && call.levels) {
+        std::fill_n(call.levels, std::ptrdiff_t{request.robots} * call.candidates, std::int8_t{0});
+    }
     call.cut(chunk_capacity_, pool_.threads());
     return true;
 }
@@ -325,20 +359,19 @@ void Engine::work(Call& call, int index) noexcept {
     pool_.meet();
 
     Worker& worker = *workers_[index];
+    worker.elapsed = clock_.since(call.begin_ns);
     for (;;) {
         const int next = call.next_chunk.fetch_add(1, std::memory_order_relaxed);
         if (next >= call.chunks) return;
-        const Chunk chunk = chunk_of(call, next);
-        propose(call, chunk, worker);
-        if (call.predicting || call.scoring) follow(call, chunk, worker);
-        if (call.scoring) evaluate(call, chunk, worker);
+        advance(call, chunk_of(call, next), worker);
     }
 }
 
 Engine::Chunk Engine::chunk_of(const Call& call, int index) const noexcept {
-    const int per_robot = call.chunks / call.request.robots;
-    Chunk chunk{.robot = index / per_robot, .group = 0, .first = 0, .count = 0};
-    int rest = index % per_robot;
+    // Robots in turns, so that each has something before one has everything.
+    const int robots = call.request.robots;
+    Chunk chunk{.ordinal = index, .robot = index % robots, .group = 0, .first = 0, .count = 0};
+    int rest = index / robots;
     for (const CandidateGroup& group : call.request.groups) {
         const int chunks = call.chunks_of(group.count);
         if (rest < chunks) {

@@ -8,11 +8,14 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "conditioning.hpp"
+#include "deadline.hpp"
+#include "dmpc/level.hpp"
 #include "dmpc/objective.hpp"
 #include "dmpc/spec.hpp"
 #include "dmpc/status.hpp"
@@ -30,6 +33,7 @@ struct EngineOptions {
     int threads = 1;  // counting the caller; 0 for one per processor, up to 16
     Idle idle = Idle::sleep;
     bool pin = false;
+    Clock clock{};
 };
 
 /// Candidates that share how they are sampled; see `CandidateGroup` in dmpc_fast/backends/base.py.
@@ -52,6 +56,13 @@ struct PlanRequest {
     const std::int64_t* plan_index = nullptr;  // (B)
     std::span<const CandidateGroup> groups{};
     std::span<const Term> terms{};  // empty: the learned objective
+    /// Of `plan`: seconds from the call by which it should be done. Candidates are planned in
+    /// chunks, each at the first level (deadline.hpp) that should be ready in time, or not at all;
+    /// the first chunk of each robot always, at the lowest level at least.
+    double deadline_s = std::numeric_limits<double>::infinity();
+    /// Of `plan`: (B, N), level of each candidate or kNotPlanned, as a former plan gave them; null:
+    /// the deadline decides.
+    const std::int8_t* levels = nullptr;
 
     int candidates() const;
 };
@@ -65,6 +76,8 @@ struct PlanOutput {
     float* violations = nullptr;    // (B, N)
     float* tie_breaks = nullptr;    // (B, N)
     float* best_actions = nullptr;  // (B, F, A): those of the best candidate
+    std::int8_t* levels = nullptr;  // (B, N); kNotPlanned: NaN trajectories, score -infinity
+    Level* level = nullptr;         // what all of it amounts to
 };
 
 class Engine {
@@ -75,8 +88,10 @@ public:
     Engine(const ModelSpec& spec, const TensorLookup& tensor, const EngineOptions& options);
     ~Engine();
 
-    /// Makes room for requests of up to this size; throws std::bad_alloc.
-    void prepare(int robots, int candidates, int groups, int proposal_rows, int dynamics_rows);
+    /// Makes room for requests of up to this size, with a deadline or without; throws
+    /// std::bad_alloc.
+    void prepare(int robots, int candidates, int groups, int proposal_rows, int dynamics_rows,
+                 bool deadlines = false);
 
     /// Proposals (B, N, F, A), clipped to the action bounds.
     Status sample(const PlanRequest& request, float* actions) noexcept;
@@ -108,6 +123,13 @@ private:
     bool plan_ahead(Call& call) noexcept;
     void embed(const Call& call) noexcept;
     void work(Call& call, int worker) noexcept;
+    void advance(Call& call, Chunk chunk, Worker& worker) noexcept;
+    void advance_as_given(Call& call, const Chunk& chunk, Worker& worker) noexcept;
+    void advance_fully(Call& call, const Chunk& chunk, Worker& worker) noexcept;
+    int affordable_level(const Call& call, const Chunk& chunk, double now) const noexcept;
+    double work_of(const Call& call, const Chunk& chunk, int level) const noexcept;
+    void mark(Call& call, const Chunk& chunk) noexcept;
+    Level reached(const Call& call) const noexcept;
     Chunk chunk_of(const Call& call, int index) const noexcept;
     void propose(const Call& call, const Chunk& chunk, Worker& worker) const noexcept;
     void follow(const Call& call, const Chunk& chunk, Worker& worker) const noexcept;
@@ -122,6 +144,8 @@ private:
     Affine state_, action_, reward_, value_;
     std::vector<float> low_, high_;  // action bounds, repeated over the horizon
     Objective objective_;
+    Clock clock_;
+    Pace pace_;
     ThreadPool pool_;
     std::vector<std::unique_ptr<Worker>> workers_;
     int chunk_capacity_;  // candidates for which the workers have room
@@ -129,6 +153,7 @@ private:
     AlignedBuffer<float> conditions_;                  // (B, condition padded)
     AlignedBuffer<float> plans_;                       // (B, N, F, A) where the caller wants none
     AlignedBuffer<float> scores_, violations_, ties_;  // (B, N) likewise
+    AlignedBuffer<std::int8_t> levels_;                // (B, N) likewise
     std::atomic_flag busy_;
 };
 

@@ -59,6 +59,7 @@ struct Planner::State {
               model.spec.horizon)),
           seed(options.seed),
           stream_id(options.stream_id),
+          deadline_s(options.deadline_s),
           states(static_cast<std::size_t>(model.spec.history) * model.spec.state_size),
           actions(static_cast<std::size_t>(model.spec.history - 1) * model.spec.action_size),
           mask(model.spec.history - 1),
@@ -70,11 +71,16 @@ struct Planner::State {
             throw std::invalid_argument("control_period_s is " + std::to_string(given) +
                                         " but the model was trained for " + std::to_string(period));
         }
+        if (!(deadline_s >= 0)) {
+            throw std::invalid_argument("deadline_s must be 0 or more, got " +
+                                        std::to_string(deadline_s));
+        }
         group.count = samples;
         const auto rows = [&](Stage stage) {
             return static_cast<int>(model.spec.stage(stage).sampler->angles.size());
         };
-        engine.prepare(1, samples, 1, rows(Stage::proposal), rows(Stage::dynamics));
+        engine.prepare(1, samples, 1, rows(Stage::proposal), rows(Stage::dynamics),
+                       std::isfinite(deadline_s));
     }
 
     /// Whether the arrays of a call are what the model asks for.
@@ -106,7 +112,8 @@ struct Planner::State {
                             .robot_ids = &robot,
                             .plan_index = &index,
                             .groups = {&group, 1},
-                            .terms = terms},
+                            .terms = terms,
+                            .deadline_s = deadline_s},
                            output);
     }
 
@@ -130,6 +137,8 @@ struct Planner::State {
     int samples, chunk;
     std::uint64_t seed;
     std::uint16_t stream_id;
+    double deadline_s;
+    Level level{};
     std::int64_t plan_index = 0;
     CandidateGroup group;
     std::vector<Term> terms;
@@ -168,12 +177,15 @@ Status Planner::act(std::span<const float> observation, std::span<float> action,
     if (!s.planned || s.executed >= s.chunk) {
         // The plan in progress is overwritten only by one that can be followed.
         std::int64_t best = 0;
+        Level level;
         const Status status =
-            s.run(observation, situation.context, {.best = &best, .best_actions = s.chosen.data()});
+            s.run(observation, situation.context,
+                  {.best = &best, .best_actions = s.chosen.data(), .level = &level});
         if (status != Status::ok) {
             std::copy(s.replaced.begin(), s.replaced.end(), s.actions.begin());
             return status;
         }
+        s.level = level;
         s.executed = 0;
         s.planned = true;
         ++s.plan_index;
@@ -204,16 +216,20 @@ Status Planner::plan(std::span<const float> observation, Plan& plan,
                   .actions = plan.actions.data(),
                   .states = plan.states.data(),
                   .scores = plan.scores.data(),
-                  .violations = plan.violations.data()});
+                  .violations = plan.violations.data(),
+                  .level = &plan.level});
 }
 
 Plan Planner::make_plan() const {
     const ModelSpec& spec = state_->engine.spec();
     const auto samples = static_cast<std::size_t>(state_->samples);
     const std::size_t steps = samples * spec.horizon;
-    return {0, std::vector<float>(steps * spec.action_size),
-            std::vector<float>(steps * spec.state_size), std::vector<float>(samples),
-            std::vector<float>(samples)};
+    return {0,
+            std::vector<float>(steps * spec.action_size),
+            std::vector<float>(steps * spec.state_size),
+            std::vector<float>(samples),
+            std::vector<float>(samples),
+            Level{}};
 }
 
 void Planner::reset() noexcept {
@@ -222,6 +238,7 @@ void Planner::reset() noexcept {
     std::fill(s.actions.begin(), s.actions.end(), 0.0f);
     std::fill(s.mask.begin(), s.mask.end(), 0.0f);
     s.plan_index = 0;
+    s.level = {};
     s.executed = 0;
     s.planned = false;
 }
@@ -242,6 +259,7 @@ void Planner::set_objective(std::span<const Term> terms) {
     state_->terms.assign(terms.begin(), terms.end());
 }
 
+const Level& Planner::level() const noexcept { return state_->level; }
 const ModelSpec& Planner::spec() const noexcept { return state_->engine.spec(); }
 int Planner::num_samples() const noexcept { return state_->samples; }
 int Planner::action_chunk() const noexcept { return state_->chunk; }

@@ -125,7 +125,8 @@ void Engine::denoise(const Call& call, const Chunk& chunk, Worker& worker,
         }
     };
 
-    const int first = schedule.first_row(chunk.group), rows = schedule.row_count(chunk.group);
+    const int scheduled = call.schedule_group(chunk.group, chunk.level);
+    const int first = schedule.first_row(scheduled), rows = schedule.row_count(scheduled);
     draw(0, x);
     if (proposing && group.start) {
         const float* start =

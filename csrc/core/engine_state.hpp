@@ -47,14 +47,17 @@ struct Engine::Worker {
     AlignedBuffer<float> values;              // (members, chunk)
     std::vector<LearnedPrediction> learned;   // (members)
     Objective::Scratch scratch;
+    double elapsed = 0;  // seconds into the call when the last chunk ended
 };
 
 /// Candidates that one thread takes through everything at once.
 struct Engine::Chunk {
+    int ordinal;  // place in the order of work
     int robot, group;
     int first;  // candidate number, as the random stream counts
     int count;
     int in_group = 0;  // of the first one
+    int level = 0;
 
     /// Of the first candidate in arrays (B, N, ...).
     std::ptrdiff_t index(int candidates) const {
@@ -75,12 +78,24 @@ struct Engine::Call {
     float* ties = nullptr;
     std::int64_t* best = nullptr;
     float* best_actions = nullptr;
+    std::int8_t* levels = nullptr;  // null where every candidate is planned fully
+    Level* level = nullptr;
 
+    std::int64_t begin_ns = 0;
+    int levels_in_use = 1;
     Engine* engine = nullptr;
     int candidates = 0;
     int chunk_size = 1;
     int chunks = 0;
     std::atomic<int> next_part{0}, next_chunk{0};
+
+    bool fused() const { return sampling && predicting && scoring; }
+    bool timed() const { return std::isfinite(request.deadline_s); }
+
+    /// Where the schedules keep the rows of a group at a level.
+    int schedule_group(int group, int at_level) const {
+        return at_level * static_cast<int>(request.groups.size()) + group;
+    }
 
     bool needs(int network, const Objective& objective) const {
         if (network == 0) return sampling;

@@ -19,10 +19,11 @@ void features_of(double angle, float* out) {
 
 }  // namespace
 
-SamplerRow compile_row(const SamplerSpec& sampler, int index) noexcept {
-    const auto count = static_cast<int>(sampler.angles.size());
-    const double t = sampler.angles[index];
-    const double s = index + 1 < count ? sampler.angles[index + 1] : 0.0;
+SamplerRow compile_row(const SamplerSpec& sampler, int index, int level) noexcept {
+    const auto all = static_cast<int>(sampler.angles.size());
+    const int count = steps_at(all, level);
+    const double t = sampler.angles[index * all / count];
+    const double s = index + 1 < count ? sampler.angles[(index + 1) * all / count] : 0.0;
     if (sampler.rule == SamplerRule::ddim) return {t, s, std::cos(t - s), -std::sin(t - s), 0.0};
     return {t, 0.0, std::cos(s) * std::cos(t), -std::cos(s) * std::sin(t), std::sin(s)};
 }
@@ -42,22 +43,22 @@ void Schedule::reserve(int groups, int rows) {
 
 void Schedule::clear() noexcept {
     group_count_ = rows_ = 0;
-    own_first_ = -1;
+    own_ = {-1, 0};
 }
 
-bool Schedule::add_group(const SamplerSpec* sampler, const SamplerSpec& own) noexcept {
+bool Schedule::add_group(const SamplerSpec* sampler, const SamplerSpec& own, int level) noexcept {
     const SamplerSpec& chosen = sampler ? *sampler : own;
-    const auto count = static_cast<int>(chosen.angles.size());
+    const int count = steps_at(static_cast<int>(chosen.angles.size()), level);
     if (group_count_ == static_cast<int>(groups_.size())) return false;
-    if (!sampler && own_first_ >= 0) {
-        groups_[group_count_++] = {own_first_, count};
+    if (!sampler && own_.first >= 0 && own_.count == count) {
+        groups_[group_count_++] = own_;
         return true;
     }
     if (rows_ + count > static_cast<int>(table_.size())) return false;
-    if (!sampler) own_first_ = rows_;
+    if (!sampler) own_ = {rows_, count};
     groups_[group_count_++] = {rows_, count};
     for (int i = 0; i < count; ++i, ++rows_) {
-        table_[rows_] = compile_row(chosen, i);
+        table_[rows_] = compile_row(chosen, i, level);
         angle_features(table_[rows_], features_.data() + std::ptrdiff_t{rows_} * kAngleFeatures);
     }
     return true;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "aligned_buffer.hpp"
+#include "deadline.hpp"
 #include "dmpc/spec.hpp"
 #include "packed_network.hpp"
 
@@ -16,8 +17,9 @@ struct SamplerRow {
     double a = 0, b = 0, noise = 0;
 };
 
-/// Row `index` of a sampler.
-SamplerRow compile_row(const SamplerSpec& sampler, int index) noexcept;
+/// Row `index` of a sampler at a level, which keeps the first of its angles and of the others every
+/// so many.
+SamplerRow compile_row(const SamplerSpec& sampler, int index, int level = 0) noexcept;
 
 /// Fourier features of t, then of s: kAngleFeatures floats.
 void angle_features(const SamplerRow& row, float* out) noexcept;
@@ -32,7 +34,7 @@ public:
     void clear() noexcept;
 
     /// Appends a group; null means `own`, the model's sampler. False where room is lacking.
-    bool add_group(const SamplerSpec* sampler, const SamplerSpec& own) noexcept;
+    bool add_group(const SamplerSpec* sampler, const SamplerSpec& own, int level = 0) noexcept;
 
     int rows() const { return rows_; }
     int first_row(int group) const { return groups_[group].first; }
@@ -48,7 +50,7 @@ private:
     AlignedBuffer<float> features_;
     std::vector<Range> groups_;
     int group_count_ = 0, rows_ = 0;
-    int own_first_ = -1;
+    Range own_{-1, 0};  // rows of the model's sampler, the latest of its levels
 };
 
 }  // namespace dmpc

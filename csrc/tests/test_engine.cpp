@@ -124,12 +124,15 @@ void a_call_allocates_nothing(const Case& given, Precision precision, int thread
     const Term terms[] = {{.kind = TermKind::learned_reward},
                           {.kind = TermKind::gaussian_target, .index = 1, .variance = 0.1},
                           {.kind = TermKind::state_bound, .index = 0, .high = 0.2}};
-    engine.prepare(Case::kRobots, given.request.candidates(), 3, 16, 16);
+    engine.prepare(Case::kRobots, given.request.candidates(), 3, 16, 16, true);
     const long before = allocations.load();
     PlanRequest request = given.request;
     for (int i = 0; i < 50; ++i) {
         request.terms = i % 2 ? std::span<const Term>(terms) : std::span<const Term>();
         CHECK(engine.plan(request, result.output()) == Status::ok);
+        request.deadline_s = i % 5 * 1e-5;
+        CHECK(engine.plan(request, result.output()) == Status::ok);
+        request.deadline_s = given.request.deadline_s;
         CHECK(engine.sample(request, result.actions.data()) == Status::ok);
         CHECK(engine.predict(request, result.actions.data(), result.states.data()) == Status::ok);
     }

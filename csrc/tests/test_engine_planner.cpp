@@ -109,6 +109,9 @@ void options_are_checked(const Model& model) {
     CHECK(contains(refusal({.num_threads = -1}), "threads"));
     CHECK(contains(refusal({.dtype = "float16"}), "float16"));
     CHECK(contains(refusal({.control_period_s = 0.02}), "control_period_s"));
+    for (const double wrong : {-1e-3, std::nan("")}) {
+        CHECK(contains(refusal({.deadline_s = wrong}), "deadline_s"));
+    }
     Planner planner(model, {.num_samples = 4});
     const Term outside{.kind = TermKind::speed, .index = 3};
     CHECK(contains(error_of<std::invalid_argument>([&] { planner.set_objective({&outside, 1}); }),
@@ -125,6 +128,23 @@ void an_objective_changes_the_choice(const Model& model) {
     CHECK(plan.scores[plan.best] < 0);
 }
 
+void a_deadline_cuts_a_plan(const Model& model) {
+    Planner free(model, {.num_samples = 80}), ample(model, {.num_samples = 80, .deadline_s = 1e6});
+    CHECK(episode(free, 3) == episode(ample, 3));
+    CHECK(free.level().complete && ample.level().complete && !ample.level().missed);
+    CHECK(ample.level().candidates == 80 && ample.level().full == 80);
+    ample.reset();
+    CHECK(ample.level().candidates == 0);
+    Planner hasty(model, {.num_samples = 80, .deadline_s = 0.0});
+    episode(hasty, 3);
+    CHECK(hasty.level().candidates > 0 && hasty.level().candidates < 80);
+    CHECK(!hasty.level().complete && hasty.level().missed && hasty.level().proposal_steps == 1);
+    Plan plan = hasty.make_plan();
+    CHECK(hasty.plan(observation(0), plan, kContext) == Status::ok);
+    CHECK(plan.level.candidates == hasty.level().candidates);
+    CHECK(std::isfinite(plan.scores[plan.best]));
+}
+
 }  // namespace
 
 int main() {
@@ -136,5 +156,6 @@ int main() {
     wrong_input_changes_nothing(model);
     options_are_checked(model);
     an_objective_changes_the_choice(model);
+    a_deadline_cuts_a_plan(model);
     return 0;
 }

@@ -10,12 +10,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "dmpc/level.hpp"
 #include "dmpc/model_file.hpp"
 #include "dmpc/objective.hpp"
 #include "dmpc/spec.hpp"
@@ -34,6 +36,10 @@ struct PlannerOptions {
     bool pin = false;                   // tie each thread but the caller to a processor
     /// Seconds between the caller's actions; one other than the model's is refused.
     std::optional<double> control_period_s{};
+    /// Seconds from a call within which its plan should be ready. What there is no time for is left
+    /// out, steps first and then candidates; `Planner::level` says how far it got. Plans differ
+    /// from run to run where that happens.
+    double deadline_s = std::numeric_limits<double>::infinity();
 };
 
 /// All candidates of one plan, copied out. Made by `Planner::make_plan`, which gives it room.
@@ -43,6 +49,7 @@ struct Plan {
     std::vector<float> states;      // (N, F, S)
     std::vector<float> scores;      // (N)
     std::vector<float> violations;  // (N), 0 where every constraint holds
+    Level level{};                  // of candidates left out: NaN, score -infinity
 };
 
 /// What an action may need besides the observation.
@@ -79,6 +86,9 @@ public:
     /// Ranks by these terms from the next plan on; none means the learned objective. Throws
     /// std::invalid_argument for an index outside the state.
     void set_objective(std::span<const Term> terms);
+
+    /// How far the plan behind the latest action got; all zero before the first one.
+    const Level& level() const noexcept;
 
     const ModelSpec& spec() const noexcept;
     int num_samples() const noexcept;
