@@ -54,6 +54,8 @@ class Engine:
         plan_index: NDArray[np.int64],
         groups: list[tuple[Any, ...]],
         terms: list[tuple[Any, ...]] | None,
+        deadline_s: float | None = None,
+        levels: NDArray[np.int8] | None = None,
     ) -> PlanRequest: ...
     def sample(self, request: PlanRequest) -> NDArray[np.float32]: ...
     def predict(
@@ -70,6 +72,8 @@ class Engine:
         NDArray[np.float32],
         NDArray[np.float32],
         NDArray[np.float32],
+        NDArray[np.int8],
+        tuple[int, int, int, int, bool, bool],
     ]: ...
     @property
     def instruction_set(self) -> str: ...

@@ -82,9 +82,10 @@ public:
     Request request(const Floats& states, const Floats& actions, const Floats& mask,
                     const Floats& context, std::uint64_t seed, const Integers& robots,
                     const Integers& plan_index, const std::vector<GroupTuple>& groups,
-                    const std::optional<std::vector<TermTuple>>& terms) const {
-        return {engine_->spec(), states,     actions, mask, context, seed,
-                robots,          plan_index, groups,  terms};
+                    const std::optional<std::vector<TermTuple>>& terms,
+                    std::optional<double> deadline_s, const std::optional<Levels>& levels) const {
+        return {engine_->spec(), states,     actions, mask,  context,    seed,
+                robots,          plan_index, groups,  terms, deadline_s, levels};
     }
 
     Floats sample(const Request& request) {
@@ -121,13 +122,19 @@ public:
         Floats actions(request.shape(engine_->spec().action_size));
         Floats states(request.shape(engine_->spec().state_size));
         Floats scores(request.shape()), violations(request.shape());
+        Levels levels(request.shape());
+        Level level;
         const PlanOutput output{.best = best.mutable_data(),
                                 .actions = actions.mutable_data(),
                                 .states = states.mutable_data(),
                                 .scores = scores.mutable_data(),
-                                .violations = violations.mutable_data()};
+                                .violations = violations.mutable_data(),
+                                .levels = levels.mutable_data(),
+                                .level = &level};
         call([&] { return engine_->plan(request.request, output); });
-        return py::make_tuple(best, actions, states, scores, violations);
+        return py::make_tuple(best, actions, states, scores, violations, levels,
+                              py::make_tuple(level.candidates, level.full, level.proposal_steps,
+                                             level.dynamics_steps, level.complete, level.missed));
     }
 
     std::string instruction_set_name() const { return engine_->kernels().name; }
@@ -165,7 +172,7 @@ void bind_engine(py::module_& module) {
         .def("request", &PyEngine::request, arg("states").noconvert(), arg("actions").noconvert(),
              arg("mask").noconvert(), arg("context").noconvert(), arg("seed"),
              arg("robots").noconvert(), arg("plan_index").noconvert(), arg("groups").noconvert(),
-             arg("terms"))
+             arg("terms"), arg("deadline_s") = py::none(), arg("levels").noconvert() = py::none())
         .def("sample", &PyEngine::sample, arg("request"))
         .def("predict", &PyEngine::predict, arg("request"), arg("actions").noconvert())
         .def("score", &PyEngine::score, arg("request"), arg("states").noconvert(),

@@ -52,7 +52,8 @@ Request::Request(const ModelSpec& spec, const Floats& states, const Floats& acti
                  const Floats& mask, const Floats& context, std::uint64_t seed,
                  const Integers& robots, const Integers& plan_index,
                  const std::vector<GroupTuple>& groups,
-                 const std::optional<std::vector<TermTuple>>& terms)
+                 const std::optional<std::vector<TermTuple>>& terms,
+                 std::optional<double> deadline_s, const std::optional<Levels>& levels)
     : kept_{states, actions, mask, context, robots, plan_index} {
     const py::ssize_t count = states.ndim() > 0 ? states.shape(0) : 0;
     const py::ssize_t past = spec.history - 1;
@@ -91,6 +92,12 @@ Request::Request(const ModelSpec& spec, const Floats& states, const Floats& acti
     request.plan_index = plan_index.data();
     request.groups = groups_;
     request.terms = terms_;
+    if (deadline_s) request.deadline_s = *deadline_s;
+    if (levels) {
+        check_shape("levels", *levels, {count, request.candidates()});
+        kept_.push_back(*levels);
+        request.levels = levels->data();
+    }
     trajectory_[0] = count;
     trajectory_[1] = request.candidates();
     trajectory_[2] = spec.horizon;

@@ -21,6 +21,7 @@ namespace py = pybind11;
 
 using Floats = py::array_t<float, py::array::c_style>;
 using Integers = py::array_t<std::int64_t, py::array::c_style>;
+using Levels = py::array_t<std::int8_t, py::array::c_style>;
 using SamplerTuple = std::pair<std::string, std::vector<double>>;  // rule, angles
 /// count, proposal sampler, dynamics sampler, start
 using GroupTuple = std::tuple<int, std::optional<SamplerTuple>, std::optional<SamplerTuple>,
@@ -50,7 +51,8 @@ public:
     Request(const ModelSpec& spec, const Floats& states, const Floats& actions, const Floats& mask,
             const Floats& context, std::uint64_t seed, const Integers& robots,
             const Integers& plan_index, const std::vector<GroupTuple>& groups,
-            const std::optional<std::vector<TermTuple>>& terms);
+            const std::optional<std::vector<TermTuple>>& terms, std::optional<double> deadline_s,
+            const std::optional<Levels>& levels);
 
     std::vector<py::ssize_t> shape() const { return {trajectory_[0], trajectory_[1]}; }
     std::vector<py::ssize_t> shape(int size) const {

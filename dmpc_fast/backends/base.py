@@ -8,6 +8,7 @@ the same result.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,9 @@ import numpy as np
 from dmpc_fast import objectives, philox
 from dmpc_fast.objectives import Term
 from dmpc_fast.spec import ModelSpec, SamplerSpec
+
+#: Level of a candidate that was not planned, and the lowest one that a sampler can have.
+NOT_PLANNED, MAX_LEVEL = -1, 7
 
 
 class BackendUnavailableError(RuntimeError):
@@ -45,7 +49,10 @@ class PlanRequest:
     mask: (B, H-1), 1 where the history is real and 0 before the episode's start (states and actions
     there are ignored). context: (B, context). seed: 64-bit key of the random stream.
     robots, plan_index: (B,) int64, further words of its counter. objective: terms, or None for the
-    learned objective. deadline_s: seconds from the call, None for none.
+    learned objective. deadline_s: seconds from the call within which `plan` should be ready, None
+    for none; what there is no time for is left out, steps first and then candidates. levels:
+    (B, N) int8 that say what `plan` leaves out, as a former result had them; None leaves it to the
+    deadline. A level halves a candidate's steps that often, -1 leaves the candidate out.
     """
 
     states: np.ndarray
@@ -58,6 +65,7 @@ class PlanRequest:
     groups: tuple[CandidateGroup, ...]
     objective: tuple[Term, ...] | None = None
     deadline_s: float | None = None
+    levels: np.ndarray | None = None
 
     @property
     def num_samples(self) -> int:
@@ -65,15 +73,61 @@ class PlanRequest:
 
 
 @dataclass(frozen=True)
+class Level:
+    """How far a plan got; with several robots or groups, the least of any.
+
+    candidates: that were planned. full: of those, with all the steps of their samplers.
+    proposal_steps, dynamics_steps: evaluations that a planned candidate had at least. complete:
+    every candidate was planned with all steps. missed: it was ready only after its deadline.
+    """
+
+    candidates: int
+    full: int
+    proposal_steps: int
+    dynamics_steps: int
+    complete: bool
+    missed: bool
+
+    @classmethod
+    def of_all(cls, spec: ModelSpec, request: PlanRequest) -> Level:
+        """That of a plan which left nothing out."""
+
+        def steps(stage: str) -> int:
+            own = spec.stages[stage].sampler
+            samplers = [getattr(group, stage) or own for group in request.groups]
+            return min(len(sampler.angles) for sampler in samplers if sampler is not None)
+
+        count = request.num_samples
+        return cls(count, count, steps("proposal"), steps("dynamics"), complete=True, missed=False)
+
+    @classmethod
+    def least(cls, levels: Sequence[Level]) -> Level:
+        """The level of several plans together."""
+        return cls(
+            candidates=min(level.candidates for level in levels),
+            full=min(level.full for level in levels),
+            proposal_steps=min(level.proposal_steps for level in levels),
+            dynamics_steps=min(level.dynamics_steps for level in levels),
+            complete=all(level.complete for level in levels),
+            missed=any(level.missed for level in levels),
+        )
+
+
+@dataclass(frozen=True)
 class PlanResult:
     """best: (B,) int64. actions: (B, N, F, A) as they would run. states: (B, N, F, S).
-    scores: (B, N). violations: (B, N), 0 where every constraint holds."""
+    scores: (B, N). violations: (B, N), 0 where every constraint holds. levels: (B, N) int8 of the
+    candidates, and the level they amount to; None where everything was planned. A candidate that
+    was left out has NaN trajectories, score -infinity, violation infinity, and is never the best.
+    """
 
     best: np.ndarray
     actions: np.ndarray
     states: np.ndarray
     scores: np.ndarray
     violations: np.ndarray
+    levels: np.ndarray | None = None
+    level: Level | None = None
 
 
 class Backend(Protocol):
@@ -123,6 +177,22 @@ def check_request(spec: ModelSpec, request: PlanRequest) -> None:
             trajectories = (count, group.count, spec.horizon, spec.action_size)
             check_array("a group's start", group.start, trajectories)
     objectives.validate(request.objective, spec.state_size)
+    if request.deadline_s is not None:
+        check_deadline(request.deadline_s)
+    if request.levels is not None:
+        check_array("levels", request.levels, (count, request.num_samples), np.int8)
+        if np.any((request.levels < NOT_PLANNED) | (request.levels > MAX_LEVEL)):
+            raise ValueError(
+                f"levels must be from {NOT_PLANNED} to {MAX_LEVEL}, got {request.levels}"
+            )
+
+
+def check_deadline(deadline_s: float) -> float:
+    """`deadline_s` as a float; raises ValueError unless it is a number of seconds, 0 or more."""
+    valid = isinstance(deadline_s, (int, float, np.integer, np.floating))
+    if not valid or isinstance(deadline_s, bool) or not deadline_s >= 0:
+        raise ValueError(f"deadline_s must be a number of seconds, 0 or more, got {deadline_s!r}")
+    return float(deadline_s)
 
 
 def check_array(

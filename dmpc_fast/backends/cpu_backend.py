@@ -11,6 +11,7 @@ import numpy as np
 from dmpc_fast.backends.base import (
     BackendUnavailableError,
     CandidateGroup,
+    Level,
     PlanRequest,
     PlanResult,
     check_array,
@@ -107,25 +108,37 @@ class CpuBackend:
         return scores, violations, tie_breaks
 
     def plan(self, request: PlanRequest) -> PlanResult:
-        """sample, predict, score and rank as one."""
-        return PlanResult(*self._engine.plan(self._native(request)))
+        """sample, predict, score and rank as one, within the deadline if there is one.
 
-    def _native(self, request: PlanRequest) -> Any:
+        A plan that the deadline cuts depends on the machine's pace; its levels make it again.
+        """
+        native = self._native(request, request.deadline_s, request.levels)
+        best, actions, states, scores, violations, levels, level = self._engine.plan(native)
+        return PlanResult(best, actions, states, scores, violations, levels, Level(*level))
+
+    def _native(
+        self,
+        request: PlanRequest,
+        deadline_s: float | None = None,
+        levels: np.ndarray | None = None,
+    ) -> Any:
         check_request(self._spec, request)
-        if request.deadline_s is not None:
-            raise ValueError("backend 'cpu' keeps no deadlines: deadline_s must be None")
         arrays = {
             name: getattr(request, name)
             for name in ("states", "actions", "mask", "context", "robots", "plan_index")
         }
         for name, array in arrays.items():
             _check_contiguous(f"request.{name}", array)
+        if levels is not None:
+            _check_contiguous("request.levels", levels)
         terms = request.objective
         return self._engine.request(
             **arrays,
             seed=request.seed,
             groups=[_group(group) for group in request.groups],
             terms=None if terms is None else [_term(term) for term in terms],
+            deadline_s=deadline_s,
+            levels=levels,
         )
 
     def _check(self, request: PlanRequest, name: str, array: np.ndarray, size: int) -> None:

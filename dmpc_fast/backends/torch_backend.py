@@ -238,6 +238,8 @@ class TorchBackend:
         check_request(self._spec, request)
         if request.deadline_s is not None:
             raise ValueError("backend 'torch' keeps no deadlines: deadline_s must be None")
+        if request.levels is not None:
+            raise ValueError("backend 'torch' plans everything: levels must be None")
         spec = self._spec
         sizes = {"actions": spec.action_size, "states": spec.state_size}
         for name, array in trajectories.items():

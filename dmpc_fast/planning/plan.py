@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dmpc_fast import objectives
-from dmpc_fast.backends.base import CandidateGroup, PlanRequest
+from dmpc_fast.backends.base import CandidateGroup, Level, PlanRequest
 from dmpc_fast.spec import ModelSpec, SamplerSpec
 
 RECORD_VERSION = 1
@@ -35,7 +35,9 @@ class Plan:
 
     action (A,): the first action of the best candidate. best: its index. actions (N, F, A) and
     states (N, F, S): actions[k] leads to states[k]. scores (N,), higher is better. violations (N,),
-    0 where every constraint holds. With `num_robots` every field has that leading dimension.
+    0 where every constraint holds. With `num_robots` every array has that leading dimension. level:
+    how far the plan got; candidates that a deadline left out have NaN trajectories, score -infinity
+    and violation infinity.
     """
 
     action: np.ndarray
@@ -44,10 +46,11 @@ class Plan:
     states: np.ndarray
     scores: np.ndarray
     violations: np.ndarray
+    level: Level
     origin: Origin = field(repr=False)
 
     def record(self) -> dict[str, Any]:
-        """JSON-able data from which `Planner.replay` makes this plan again."""
+        """JSON-able data from which `Planner.replay` makes this plan again, cut where this one was."""
         origin = self.origin
         return {
             "version": RECORD_VERSION,
@@ -90,7 +93,7 @@ def requests_of(
             raise ValueError(f"its rows are {rows.tolist()}")
         if any(len(rows) != len(request.states) for rows, request in requests):
             raise ValueError("its rows are not as many as its states")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"the record is not one of such a model: {error!r}") from None
     return requests
 
@@ -105,6 +108,7 @@ def _request_to_json(request: PlanRequest) -> dict[str, Any]:
         **arrays,
         "seed": request.seed,
         "objective": objectives.to_json(request.objective),
+        "levels": None if request.levels is None else request.levels.tolist(),
         "groups": [
             {
                 "count": group.count,
@@ -138,11 +142,13 @@ def _request_from_json(data: dict[str, Any], spec: ModelSpec) -> PlanRequest:
         for group in data["groups"]
     )
     arrays.update((name, np.asarray(data[name], np.int64)) for name in _INTEGERS)
+    levels = data.get("levels")
     return PlanRequest(
         **arrays,
         seed=data["seed"],
         groups=groups,
         objective=objectives.from_json(data["objective"]),
+        levels=None if levels is None else np.asarray(levels, np.int8),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,14 @@ import numpy as np
 
 from dmpc_fast import objectives, philox
 from dmpc_fast.backends import registry
-from dmpc_fast.backends.base import Backend, CandidateGroup, PlanRequest
+from dmpc_fast.backends.base import (
+    Backend,
+    CandidateGroup,
+    Level,
+    PlanRequest,
+    PlanResult,
+    check_deadline,
+)
 from dmpc_fast.model_file import Model, load_model
 from dmpc_fast.objectives import Term
 from dmpc_fast.planning import inputs
@@ -35,8 +44,9 @@ class Planner:
     Attributes:
         spec: sizes and settings of the model. backend, dtype: what runs it. num_samples: N.
         action_chunk: actions that are run of one plan. num_robots: B, or None for a single robot.
-        seed: key of the random stream. last_plan: the plan behind the latest action that needed one,
-            its leading dimension being the robots in `last_planned` if there are several.
+        deadline_s: seconds that a plan may take, or None. seed: key of the random stream.
+        last_plan: the plan behind the latest action that needed one, its leading dimension being the
+            robots in `last_planned` if there are several.
     """
 
     def __init__(
@@ -52,6 +62,7 @@ class Planner:
         proposal_sampler: SamplerSpec | None = None,
         dynamics_sampler: SamplerSpec | None = None,
         warm_start: WarmStart | None = None,
+        deadline_s: float | None = None,
     ) -> None:
         self.spec, self.backend, self.dtype = model.spec, backend.name, dtype
         recommended = model.spec.recommended
@@ -65,6 +76,7 @@ class Planner:
             num_robots = inputs.integer("num_robots", num_robots, 1, philox.MAX_ROBOT + 1)
         self.num_robots = num_robots
         self.seed = _seed(seed)
+        self.deadline_s = None if deadline_s is None else check_deadline(deadline_s)
         self.model_sha256 = model.sha256
         self.last_plan: Plan | None = None
         self.last_planned = np.zeros(0, np.int64)
@@ -92,6 +104,7 @@ class Planner:
         proposal_sampler: SamplerSpec | None = None,
         dynamics_sampler: SamplerSpec | None = None,
         warm_start: WarmStart | None = None,
+        deadline_s: float | None = None,
         **options: Any,
     ) -> Planner:
         """A planner for the model file at `path`, or for a model in memory.
@@ -106,6 +119,9 @@ class Planner:
                 is refused unless `allow_period_mismatch`.
             proposal_sampler, dynamics_sampler: in place of the file's.
             warm_start: keep part of the previous plan; None starts every plan from pure noise.
+            deadline_s: seconds within which a plan should be ready; what there is no time for is left
+                out, steps first and then candidates, and `Plan.level` says how far it got. The
+                backend ``cpu`` keeps deadlines, for objectives that are no callables.
             options: the backend's own, such as `threads`.
 
         Raises:
@@ -126,7 +142,7 @@ class Planner:
             registry.create(backend, model, dtype=dtype, **options),
             dtype=dtype, num_samples=num_samples, seed=seed, num_robots=num_robots,
             action_chunk=action_chunk, proposal_sampler=proposal_sampler,
-            dynamics_sampler=dynamics_sampler, warm_start=warm_start,
+            dynamics_sampler=dynamics_sampler, warm_start=warm_start, deadline_s=deadline_s,
         )  # fmt: skip
 
     @property
@@ -181,16 +197,22 @@ class Planner:
         self._robots.reset(slots, streams)
 
     def plan(
-        self, obs: Any, context: Any = None, robots: Sequence[int] | np.ndarray | None = None
+        self,
+        obs: Any,
+        context: Any = None,
+        robots: Sequence[int] | np.ndarray | None = None,
+        *,
+        deadline_s: float | None = None,
     ) -> Plan:
-        """Plan from here without going on: same state, same plan.
+        """Plan from here without going on: same state, same plan, unless a deadline cuts it.
 
-        obs (S,) or (B, S), context (size,) or (B, size), robots as for `act`; raises ValueError for
-        anything else and for NaN or infinity.
+        obs (S,) or (B, S), context (size,) or (B, size), robots and deadline_s as for `act`; raises
+        ValueError for anything else and for NaN or infinity.
         """
+        due = self._due_time(deadline_s)
         slots = self._slots(robots)
         states, contexts = self._observe(obs, context, len(slots))
-        return self._plan(slots, states, contexts, self._robots.history.rows(slots))
+        return self._plan(slots, states, contexts, self._robots.history.rows(slots), due)
 
     def act(
         self,
@@ -198,6 +220,8 @@ class Planner:
         previous_action: Any = None,
         context: Any = None,
         robots: Sequence[int] | np.ndarray | None = None,
+        *,
+        deadline_s: float | None = None,
     ) -> np.ndarray:
         """The action to run now: float32 (A,) or (B, A), inside the action bounds.
 
@@ -211,7 +235,10 @@ class Planner:
             context: of models that take one, (size,) or (B, size).
             robots: which of several robots act, each once; B is then their number, and the others
                 stay as they are. Default all.
+            deadline_s: seconds from now within which the plan, if one is needed, should be ready;
+                None for the planner's own, infinity for none.
         """
+        due_time = self._due_time(deadline_s)
         slots = self._slots(robots)
         states, contexts = self._observe(obs, context, len(slots))
         history = self._robots.history.rows(slots)
@@ -222,7 +249,7 @@ class Planner:
             history = history.with_last_action(ran)
         due = self._robots.due(slots, self.action_chunk)
         if due.size:
-            plan = self._plan(slots[due], states[due], contexts[due], history.rows(due))
+            plan = self._plan(slots[due], states[due], contexts[due], history.rows(due), due_time)
             self._robots.follow(slots[due], self._chosen(plan))
             self.last_plan, self.last_planned = plan, slots[due]
         actions = self._robots.step(slots, states, history)
@@ -264,8 +291,25 @@ class Planner:
             return states, np.zeros((len(states), 0), np.float32)
         return states, self._vectors("context", context, count, spec.context)
 
+    def _due_time(self, deadline_s: float | None) -> float | None:
+        """When a plan asked for now must be ready, as `time.perf_counter` counts."""
+        limit = self.deadline_s if deadline_s is None else check_deadline(deadline_s)
+        if limit is None or math.isinf(limit):
+            return None
+        if callable(self._objective):
+            raise ValueError(
+                f"deadline_s is {limit} but the objective {objective_name(self._objective)} is a "
+                "callable, which cannot be cut short"
+            )
+        return time.perf_counter() + limit
+
     def _plan(
-        self, robots: np.ndarray, states: np.ndarray, contexts: np.ndarray, history: History
+        self,
+        robots: np.ndarray,
+        states: np.ndarray,
+        contexts: np.ndarray,
+        history: History,
+        due_time: float | None,
     ) -> Plan:
         """Plan for the robots in these slots, whose states, contexts and history are given."""
         own = self._robots
@@ -291,7 +335,7 @@ class Planner:
             )
             requests.append((rows, request))
         custom = self._objective if callable(self._objective) else None
-        return self._answer(requests, custom, single=self.num_robots is None)
+        return self._answer(requests, custom, single=self.num_robots is None, due_time=due_time)
 
     def _groups(self, robots: np.ndarray, *, warm: bool) -> tuple[CandidateGroup, ...]:
         if self._warm_start is None or not warm:
@@ -307,9 +351,24 @@ class Planner:
         objective: Objective | None,
         *,
         single: bool,
+        due_time: float | None = None,
     ) -> Plan:
         """Run the requests and put their results together in the order of their rows."""
-        results = [rank(self._engine, request, objective) for _, request in requests]
+        waiting, results, made = sum(len(rows) for rows, _ in requests), [], []
+        for rows, request in requests:
+            timed = request
+            if due_time is not None:
+                # Each request has its robots' share of the time that is left.
+                left = max(0.0, due_time - time.perf_counter()) * len(rows) / waiting
+                timed = dataclasses.replace(request, deadline_s=left)
+            result = rank(self._engine, timed, objective)
+            waiting -= len(rows)
+            results.append(result)
+            made.append((rows, _as_made(request, result)))
+        levels = [
+            result.level or Level.of_all(self.spec, request)
+            for result, (_, request) in zip(results, requests, strict=True)
+        ]
         merged = merge(results, [rows for rows, _ in requests])
         best, robots = merged.best, np.arange(len(merged.best))
         actions, states, scores, violations = (
@@ -318,27 +377,36 @@ class Planner:
         )
         if np.isnan(scores[robots, best]).any() or not np.isfinite(actions[robots, best]).all():
             raise RuntimeError("the model gave no candidate with finite actions and a score")
+        late = due_time is not None and time.perf_counter() > due_time
+        level = dataclasses.replace(Level.least(levels), missed=late)
         origin = Origin(
             self.model_sha256,
             self.backend,
             self.dtype,
             single,
             None if objective is None else objective_name(objective),
-            tuple(requests),
+            tuple(made),
         )
         # Backends keep to the bounds; what moves a robot does not rest on that.
         first = actions[robots, best, 0].clip(self._low, self._high)
         if single:
             return Plan(
-                first[0], int(best[0]), actions[0], states[0], scores[0], violations[0], origin
-            )
-        return Plan(first, best, actions, states, scores, violations, origin)
+                first[0], int(best[0]), actions[0], states[0], scores[0], violations[0],
+                level, origin,
+            )  # fmt: skip
+        return Plan(first, best, actions, states, scores, violations, level, origin)
 
     def _chosen(self, plan: Plan) -> np.ndarray:
         """The best candidates' actions (B, F, A)."""
         single = self.num_robots is None
         actions: np.ndarray = plan.actions[None] if single else plan.actions
         return actions[np.arange(len(actions)), plan.best].clip(self._low, self._high)
+
+
+def _as_made(request: PlanRequest, result: PlanResult) -> PlanRequest:
+    """The request of this very result, whatever the machine's pace: a deadline's cuts as levels."""
+    cut = result.level is not None and not result.level.complete
+    return dataclasses.replace(request, levels=result.levels if cut else None)
 
 
 def _seed(seed: Any) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,13 +36,22 @@ def rank(backend: Backend, request: PlanRequest, objective: Objective | None) ->
 
 
 def merge(results: Sequence[PlanResult], rows: Sequence[np.ndarray]) -> PlanResult:
-    """One result of several, of which each holds the robots that its `rows` say."""
+    """The arrays but `levels` of several results, each of which holds the robots in its `rows`."""
     if len(results) == 1:
         return results[0]
     order = np.argsort(np.concatenate(rows))
-    names = [field.name for field in dataclasses.fields(PlanResult)]
-    parts = {name: np.concatenate([getattr(r, name) for r in results])[order] for name in names}
-    return PlanResult(**parts)
+
+    def joined(name: str) -> np.ndarray:
+        together: np.ndarray = np.concatenate([getattr(result, name) for result in results])[order]
+        return together
+
+    return PlanResult(
+        joined("best"),
+        joined("actions"),
+        joined("states"),
+        joined("scores"),
+        joined("violations"),
+    )
 
 
 def _custom_scores(
