@@ -3,6 +3,7 @@
 #   make demo      drive Hopper-v5 with a shipped model       make lint      every static check
 #   make test      the Python tests                           make format    rewrite files as lint wants
 #   make cpp-test  the C++ tests under ASan and UBSan         make clean     remove what make made
+#   make hopper    Hopper driven from C++, MuJoCo's C API     make cross     C++ for 64-bit Arm
 #
 # Needs Python >= 3.10 with its venv module and headers, and a C++20 compiler
 # (Debian, Ubuntu: apt install python3-venv python3-dev g++).
@@ -22,7 +23,7 @@ NATIVE := CMakeLists.txt setup.py $(shell find csrc -type f 2>/dev/null)
 PYTHON_TREE := dmpc_fast tests benchmarks setup.py
 CXX_FILES := $(shell find csrc -type f \( -name '*.hpp' -o -name '*.cpp' -o -name '*.inl' \) 2>/dev/null)
 
-.PHONY: demo test lint format cpp-test clean
+.PHONY: demo test lint format cpp-test hopper cross clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -49,6 +50,26 @@ cpp-test: $(STAMPS)/tools
 	 -DDMPC_PYTHON=OFF -DDMPC_SANITIZE=ON -DDMPC_WERROR=ON
 	PATH="$(BIN):$$PATH" cmake --build build/sanitize --parallel $(JOBS)
 	PATH="$(BIN):$$PATH" ctest --test-dir build/sanitize --output-on-failure
+
+# STEPS=1000 PACE= drives a whole episode in real time.
+STEPS ?= 200
+PACE ?= fast
+hopper: $(STAMPS)/sim
+	PATH="$(BIN):$$PATH" cmake -S . -B build/examples -G Ninja -DDMPC_PYTHON=OFF -DDMPC_WERROR=ON \
+	 -DBUILD_TESTING=OFF -DDMPC_EXAMPLES=ON \
+	 -DDMPC_MUJOCO_DIR="$$("$(BIN)/python" -c 'import mujoco, pathlib; print(pathlib.Path(mujoco.__file__).parent)')"
+	PATH="$(BIN):$$PATH" cmake --build build/examples --parallel $(JOBS)
+	build/examples/csrc/examples/hopper dmpc_fast/assets/hopper.safetensors \
+	 "$$("$(BIN)/python" -c 'import gymnasium, pathlib; print(pathlib.Path(gymnasium.__file__).parent)')/envs/mujoco/assets/hopper.xml" \
+	 $(STEPS) 1 $(PACE)
+
+cross: $(STAMPS)/tools
+	PATH="$(BIN):$$PATH" cmake -S . -B build/aarch64 -G Ninja -DCMAKE_TOOLCHAIN_FILE=csrc/aarch64.cmake \
+	 -DDMPC_PYTHON=OFF -DDMPC_WERROR=ON
+	PATH="$(BIN):$$PATH" cmake --build build/aarch64 --parallel $(JOBS)
+	@if command -v qemu-aarch64-static >/dev/null || command -v qemu-aarch64 >/dev/null; then \
+	    PATH="$(BIN):$$PATH" ctest --test-dir build/aarch64 --output-on-failure; \
+	else echo "compiled, tests not run: qemu-aarch64 is not installed"; fi
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info dmpc_fast/*.so \
