@@ -16,6 +16,7 @@ MAY_INCLUDE = {
     "bindings": {"bindings", "core", "include"},
     "tests": {"tests", "core", "cpu", "include"},
     "examples": {"include"},
+    "bench": {"core", "cpu", "include"},
 }
 FOREIGN = {
     "pybind11": {"bindings"},

@@ -149,7 +149,8 @@ def test_results_are_pure_and_their_own(backend: tuple[Backend, str], reference:
     kept = [array.copy() for array in first]
     other = PlanRequest(**{**vars(request), "seed": request.seed ^ 1, "states": -request.states})
     changed = everything(other)
-    assert not np.array_equal(changed[0], first[0])
+    # Not of each: a tiny model may have every action at a bound.
+    assert not all(np.array_equal(*pair) for pair in zip(changed, first, strict=True))
     for again, before, copy in zip(everything(request), first, kept, strict=True):
         assert np.array_equal(again, copy)
         assert np.array_equal(before, copy)
