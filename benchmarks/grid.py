@@ -131,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--horizons", nargs="+", type=int, default=[HORIZON])
     parser.add_argument("--widths", nargs="+", type=int, help="in place of the preset's")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
+    parser.add_argument(
+        "--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME"
+    )
     parser.add_argument("--plans", type=int, default=1000, help="samples of each variant, at most")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of measuring per cell")
     return parser
