@@ -16,6 +16,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import NullLocator
 
 #: What is varied, and what it is of a row; everything else is as in the row that `BASE` describes.
 AXES: dict[str, Callable[[dict[str, Any]], float]] = {
@@ -46,6 +47,12 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
                 guide = [ys[0] * x / xs[0] for x in xs]
                 axis.plot(xs, guide, color="grey", linewidth=0.5, zorder=0)
         axis.set(xscale="log", yscale="log", xlabel=name, ylabel="median ms per plan")
+        ticks = sorted({of(row) for row in rows})
+        axis.set_xticks(
+            [tick for tick in ticks if axis.get_xlim()[0] <= tick <= axis.get_xlim()[1]]
+        )
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.grid(True, which="both", alpha=0.2)
     panels[0, 0].legend(fontsize=8)
     row = rows[0]
