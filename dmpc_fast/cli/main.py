@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "dmpc_fast.cli.evaluate",
     "bench": "dmpc_fast.cli.bench",
     "diagnose": "dmpc_fast.cli.diagnose",
+    "gates": "dmpc_fast.cli.gates",
     "collect": "dmpc_fast.cli.collect",
     "export": "dmpc_fast.cli.export",
     "info": "dmpc_fast.cli.info",
