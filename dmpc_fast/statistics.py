@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +56,22 @@ def paired_bootstrap_interval(
     if len(a) != len(b):
         raise ValueError(f"paired samples must have one length, got {len(a)} and {len(b)}")
     return bootstrap_interval(b - a, level=level, resamples=resamples, seed=seed)
+
+
+def stratified_bootstrap_interval(
+    samples: Sequence[np.ndarray],
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Bootstrap interval of the mean of several samples' means, each sample (n_i,) resampled alone."""
+    values = [_checked(sample, "a sample") for sample in samples]
+    if not values:
+        raise ValueError("samples must hold at least one sample, got none")
+    means = [_bootstrap_means(v, resamples, seed + i) for i, v in enumerate(values)]
+    low, high = _interval(np.mean(means, axis=0), level)
+    return Interval(float(np.mean([v.mean() for v in values])), low, high)
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:

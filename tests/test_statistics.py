@@ -21,6 +21,7 @@ from dmpc_fast.statistics import (
     paired_randomization_p,
     rank_correlation,
     squared_mmd,
+    stratified_bootstrap_interval,
 )
 
 
@@ -69,6 +70,19 @@ def test_pairing_removes_what_the_cases_share() -> None:
     assert estimate == pytest.approx(np.mean(second - first))
     assert 1 < low < estimate < high < 3
     assert paired_bootstrap_interval(first, second) == (estimate, low, high)
+
+
+def test_strata_count_alike_and_are_resampled_alone() -> None:
+    rng = np.random.default_rng(13)
+    samples = [rng.normal(0, 1, 400), rng.normal(30, 2, 900)]
+    estimate, low, high = stratified_bootstrap_interval(samples, level=0.9)
+    assert estimate == pytest.approx((samples[0].mean() + samples[1].mean()) / 2)
+    error = math.hypot(*(mean_and_error(sample).standard_error for sample in samples)) / 2
+    assert (high - low) / error == pytest.approx(2 * 1.645, rel=0.05)
+    single = stratified_bootstrap_interval(samples[:1], level=0.9)
+    assert single == bootstrap_interval(samples[0], level=0.9)
+    with pytest.raises(ValueError, match="at least one sample"):
+        stratified_bootstrap_interval([])
 
 
 def test_chunks_do_not_change_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "dmpc_fast.cli.train",
     "finetune": "dmpc_fast.cli.finetune",
     "evaluate": "dmpc_fast.cli.evaluate",
+    "compare": "dmpc_fast.cli.compare",
     "bench": "dmpc_fast.cli.bench",
     "diagnose": "dmpc_fast.cli.diagnose",
     "gates": "dmpc_fast.cli.gates",
