@@ -187,8 +187,9 @@ def _read_header(file: BinaryIO) -> tuple[bytes, int]:
     if not stat.S_ISREG(status.st_mode):
         raise ModelFileError("not a regular file")
     prefix = file.read(_PREFIX_BYTES)
-    length = int.from_bytes(prefix, "little")
-    if len(prefix) == _PREFIX_BYTES and length > MAX_FILE_HEADER_BYTES:
+    # Of a file that is too short to tell, nothing more is read.
+    length = int.from_bytes(prefix, "little") if len(prefix) == _PREFIX_BYTES else 0
+    if length > MAX_FILE_HEADER_BYTES:
         raise ModelFileError(
             f"the header must be at most {MAX_FILE_HEADER_BYTES} bytes long, got {length}"
         )

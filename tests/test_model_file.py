@@ -343,6 +343,12 @@ def test_a_wrong_header_length_is_refused(path: Path, content: bytes, length: in
     assert load_with_both(path, length.to_bytes(8, "little") + content[8:]) is None
 
 
+@pytest.mark.parametrize("size", range(8))
+def test_a_file_too_short_for_its_length_is_refused(path: Path, size: int) -> None:
+    # Read as a length, these bytes would ask for more memory than there is.
+    assert load_with_both(path, b"\xff" * size) is None
+
+
 @given(data=st.data())
 def test_a_truncated_or_longer_file_is_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, data: st.DataObject
