@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ from dmpc_fast.backends.base import (
 from dmpc_fast.model_file import Model, load_model
 from dmpc_fast.objectives import Term
 from dmpc_fast.planning import inputs
+from dmpc_fast.planning.live_model import LiveModel, Replacement
 from dmpc_fast.planning.plan import Origin, Plan, requests_of
 from dmpc_fast.planning.ranking import Objective, merge, objective_name, rank
-from dmpc_fast.planning.robots import History, Robots
+from dmpc_fast.planning.robots import Expectation, History, Robots
 from dmpc_fast.planning.warm_start import WarmStart, shifted
 from dmpc_fast.spec import SamplerSpec
 
@@ -63,6 +65,7 @@ class Planner:
         dynamics_sampler: SamplerSpec | None = None,
         warm_start: WarmStart | None = None,
         deadline_s: float | None = None,
+        create: Callable[[Model], Backend] | None = None,
     ) -> None:
         self.spec, self.backend, self.dtype = model.spec, backend.name, dtype
         recommended = model.spec.recommended
@@ -77,10 +80,10 @@ class Planner:
         self.num_robots = num_robots
         self.seed = _seed(seed)
         self.deadline_s = None if deadline_s is None else check_deadline(deadline_s)
-        self.model_sha256 = model.sha256
         self.last_plan: Plan | None = None
         self.last_planned = np.zeros(0, np.int64)
-        self._engine, self._warm_start = backend, warm_start
+        self._live, self._warm_start = LiveModel(backend, model.sha256), warm_start
+        self._replacement = Replacement(model, create)
         self._cold = CandidateGroup(self.num_samples, proposal_sampler, dynamics_sampler)
         self._objective: tuple[Term, ...] | Objective | None = None
         self._robots = Robots(num_robots or 1, self.spec)
@@ -137,19 +140,53 @@ class Planner:
                 f"control_period_s is {given} but the model was trained for {period} s between "
                 "actions; pass allow_period_mismatch=True to plan all the same"
             )
+        engine = registry.create(backend, model, dtype=dtype, **options)
         return cls(
             model,
-            registry.create(backend, model, dtype=dtype, **options),
+            engine,
             dtype=dtype, num_samples=num_samples, seed=seed, num_robots=num_robots,
             action_chunk=action_chunk, proposal_sampler=proposal_sampler,
             dynamics_sampler=dynamics_sampler, warm_start=warm_start, deadline_s=deadline_s,
+            create=functools.partial(registry.create, engine.name, dtype=dtype, **options),
         )  # fmt: skip
+
+    @property
+    def model_sha256(self) -> str:
+        """Hash of the model file that the next plan will run on."""
+        return self._live.sha256
 
     @property
     def plan_index(self) -> int | np.ndarray:
         """Plans made since the reset: an int, or (B,)."""
         index = self._robots.plan_index
         return int(index[0]) if self.num_robots is None else index.copy()
+
+    def expectation(self) -> Expectation:
+        """What the plans in progress say that the robots will be in next: states (S,) or (B, S) and
+        steps, an int or (B,). NaN and -1 where there is no such plan."""
+        expected = self._robots.expectation()
+        if self.num_robots is None:
+            return Expectation(expected.states[0], int(expected.steps[0]))
+        return expected
+
+    def update_dynamics(self, path: str | os.PathLike[str] | Model) -> None:
+        """Plan with other weights of the dynamics from the next plan on.
+
+        path: a model file, or a model in memory, that differs from the planner's in the weights of
+        its dynamics and its provenance alone, such as `dmpc_fast.finetune` makes. May be called while
+        another thread is in `act` or `plan`: the new engine is made aside and takes the old one's
+        place at once, and a plan that has begun ends on the model it began with. Actions of a plan in
+        progress are run as they are; history and random stream go on. Later records name the new
+        file.
+
+        Raises:
+            ModelFileError: the file is not a valid model.
+            ValueError: the model differs in something else, which is named, or the planner was not
+                made by `load`. The planner is then as it was.
+        """
+        with self._replacement.lock:
+            model = path if isinstance(path, Model) else load_model(Path(path))
+            self._live = self._replacement.prepare(model)
 
     def set_objective(self, objective: Sequence[Term] | Objective | None) -> None:
         """Rank by this from the next plan on.
@@ -250,7 +287,7 @@ class Planner:
         due = self._robots.due(slots, self.action_chunk)
         if due.size:
             plan = self._plan(slots[due], states[due], contexts[due], history.rows(due), due_time)
-            self._robots.follow(slots[due], self._chosen(plan))
+            self._robots.follow(slots[due], *self._chosen(plan))
             self.last_plan, self.last_planned = plan, slots[due]
         actions = self._robots.step(slots, states, history)
         return actions[0] if self.num_robots is None else actions
@@ -261,10 +298,11 @@ class Planner:
         objective: the callable that ranked it, if one did. Raises ValueError for another model's
         record.
         """
+        live = self._live
         requests = requests_of(
-            record, self.spec, self.model_sha256, custom_objective=objective is not None
+            record, self.spec, live.sha256, custom_objective=objective is not None
         )
-        return self._answer(requests, objective, single=bool(record.get("single")))
+        return self._answer(live, requests, objective, single=bool(record.get("single")))
 
     def _slots(self, robots: Sequence[int] | np.ndarray | None) -> np.ndarray:
         count = self.num_robots or 1
@@ -335,7 +373,10 @@ class Planner:
             )
             requests.append((rows, request))
         custom = self._objective if callable(self._objective) else None
-        return self._answer(requests, custom, single=self.num_robots is None, due_time=due_time)
+        # Read once: an update of the model meanwhile is for the next plan.
+        return self._answer(
+            self._live, requests, custom, single=self.num_robots is None, due_time=due_time
+        )
 
     def _groups(self, robots: np.ndarray, *, warm: bool) -> tuple[CandidateGroup, ...]:
         if self._warm_start is None or not warm:
@@ -347,6 +388,7 @@ class Planner:
 
     def _answer(
         self,
+        live: LiveModel,
         requests: Sequence[tuple[np.ndarray, PlanRequest]],
         objective: Objective | None,
         *,
@@ -361,7 +403,7 @@ class Planner:
                 # Each request has its robots' share of the time that is left.
                 left = max(0.0, due_time - time.perf_counter()) * len(rows) / waiting
                 timed = dataclasses.replace(request, deadline_s=left)
-            result = rank(self._engine, timed, objective)
+            result = rank(live.engine, timed, objective)
             waiting -= len(rows)
             results.append(result)
             made.append((rows, _as_made(request, result)))
@@ -380,7 +422,7 @@ class Planner:
         late = due_time is not None and time.perf_counter() > due_time
         level = dataclasses.replace(Level.least(levels), missed=late)
         origin = Origin(
-            self.model_sha256,
+            live.sha256,
             self.backend,
             self.dtype,
             single,
@@ -396,11 +438,13 @@ class Planner:
             )  # fmt: skip
         return Plan(first, best, actions, states, scores, violations, level, origin)
 
-    def _chosen(self, plan: Plan) -> np.ndarray:
-        """The best candidates' actions (B, F, A)."""
+    def _chosen(self, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+        """The best candidates' actions (B, F, A) and states (B, F, S)."""
         single = self.num_robots is None
-        actions: np.ndarray = plan.actions[None] if single else plan.actions
-        return actions[np.arange(len(actions)), plan.best].clip(self._low, self._high)
+        actions = plan.actions[None] if single else plan.actions
+        states = plan.states[None] if single else plan.states
+        rows = np.arange(len(actions))
+        return actions[rows, plan.best].clip(self._low, self._high), states[rows, plan.best]
 
 
 def _as_made(request: PlanRequest, result: PlanResult) -> PlanRequest:

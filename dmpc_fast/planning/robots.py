@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,10 +63,22 @@ class History:
         self.mask[robots] = rows.mask
 
 
+class Expectation(NamedTuple):
+    """What plans in progress predict of the next observation.
+
+    states: (B, S), or (S,) of a single robot; NaN where there is no plan. steps: (B,), or an int:
+    which step of its plan each state is, from 0; -1 where there is no plan.
+    """
+
+    states: np.ndarray
+    steps: Any
+
+
 class Robots:
     """History, plan in progress and place in the random stream of B robots.
 
-    plans: chosen actions (B, F, A) of each robot's latest plan. executed: how many of them have run.
+    plans: chosen actions (B, F, A) of each robot's latest plan. predicted: the states (B, F, S) that
+    it predicts. executed: how many of them have run.
     planned: whether there is such a plan. plan_index: plans made since the reset. streams: the
     robots' numbers in the random stream.
     """
@@ -74,6 +87,7 @@ class Robots:
         self._spec = spec
         self.history = History.empty(count, spec)
         self.plans = np.zeros((count, spec.horizon, spec.action_size), np.float32)
+        self.predicted = np.zeros((count, spec.horizon, spec.state_size), np.float32)
         self.executed = np.zeros(count, np.int64)
         self.planned = np.zeros(count, bool)
         self.plan_index = np.zeros(count, np.int64)
@@ -83,9 +97,10 @@ class Robots:
         """Which of `robots` need a plan before they can act: their places in that array."""
         return np.flatnonzero(~self.planned[robots] | (self.executed[robots] >= action_chunk))
 
-    def follow(self, robots: np.ndarray, plans: np.ndarray) -> None:
-        """Begin new plans (len(robots), F, A)."""
+    def follow(self, robots: np.ndarray, plans: np.ndarray, predicted: np.ndarray) -> None:
+        """Begin new plans (len(robots), F, A), which predict states (len(robots), F, S)."""
         self.plans[robots] = plans
+        self.predicted[robots] = predicted
         self.executed[robots] = 0
         self.planned[robots] = True
         self.plan_index[robots] += 1
@@ -96,6 +111,14 @@ class Robots:
         self.executed[robots] += 1
         self.history.replace(robots, history.pushed(states, actions))
         return actions
+
+    def expectation(self) -> Expectation:
+        """What each robot's plan predicts to follow its latest action: (B, S) and (B,)."""
+        begun = self.planned & (self.executed > 0)
+        steps = np.where(begun, self.executed - 1, -1)
+        states = self.predicted[np.arange(len(steps)), steps].copy()
+        states[~begun] = np.nan
+        return Expectation(states, steps)
 
     def reset(self, robots: np.ndarray, streams: np.ndarray) -> None:
         self.history.replace(robots, History.empty(len(robots), self._spec))
