@@ -99,13 +99,24 @@ def test_the_goal_is_reached_and_held(objective: object, chunk: int) -> None:
 
 
 def test_a_constraint_bounds_the_speed_on_the_way() -> None:
-    planner, free = (make(num_samples=128, num_robots=2) for _ in range(2))
+    # So many that some keep to the limit: with a quarter of them it is luck.
+    planner, free = (make(num_samples=512, num_robots=2) for _ in range(2))
     terms = [*TERMS[:2], ActionCost(0.01)]
     bounds = [StateBound(i, low=-0.2, high=0.2) for i in (2, 3)]
     free.set_objective(terms)
     planner.set_objective([*terms, *bounds])
-    fast, slow = drive(free, 90, 2), drive(planner, 90, 2)
+    fast = drive(free, 90, 2)
     assert np.abs(fast[..., 2:]).max() > 0.4
-    assert np.abs(slow[..., 2:]).max() < 0.22
-    # Few random candidates keep to the limit, so progress near it is slow, but it is progress.
-    assert np.linalg.norm(slow[-1, :, :2] - GOAL, axis=-1).max() < 0.8
+    states, kept = np.zeros((2, 4)), 0
+    for _ in range(90):
+        states = step(states, planner.act(states).astype(np.float64))
+        plan = planner.last_plan
+        assert plan is not None
+        # The least violating of all candidates, which is one that keeps the limit where any does.
+        chosen = plan.violations[np.arange(2), plan.best]
+        np.testing.assert_array_equal(chosen, plan.violations.min(axis=1))
+        speed = np.abs(states[:, 2:]).max(axis=1)
+        assert (speed[chosen == 0] <= 0.2 + 1e-6).all()
+        kept += int((chosen == 0).sum())
+    assert kept > 90
+    assert np.linalg.norm(states[:, :2] - GOAL, axis=-1).max() < 0.3
