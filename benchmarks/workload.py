@@ -68,8 +68,11 @@ class Work:
         rng = np.random.default_rng(seed)
         state = self.model.normalizer.state
         observation = rng.normal(size=(1, STATES)) * state.scale + state.mean
-        noise = [rng.normal(size=x.shape) for x in (self.action_noise, self.state_noise)]
-        return tuple(x.astype(np.float32) for x in (observation, *noise))  # type: ignore[return-value]
+        actions, states = (
+            rng.normal(size=noise.shape).astype(np.float32)
+            for noise in (self.action_noise, self.state_noise)
+        )
+        return observation.astype(np.float32), actions, states
 
     def request(self, num_samples: int | None = None) -> PlanRequest:
         """The same plan as backends take it, of the first `num_samples` candidates."""

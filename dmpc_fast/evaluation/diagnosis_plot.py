@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from dmpc_fast.evaluation.figure_file import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,12 +50,7 @@ def plot_diagnosis(path: Path, report: dict[str, Any]) -> None:
         f"{latency['median_ms']:.1f} ms median, {latency['p99_ms']:.1f} ms p99, of "
         f"{latency['period_ms']:.0f} ms"
     )
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        figure.savefig(partial, dpi=80)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    save_figure(figure, path, dpi=80)
 
 
 def _draw_errors(axes: Axes, report: dict[str, Any]) -> None:

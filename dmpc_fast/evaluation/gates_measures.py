@@ -71,13 +71,11 @@ def distribution_distances(
         rows["energy_distance"].append(
             (energy_distance(third, first), energy_distance(third, second))
         )
-        rows["mmd"].append(
-            tuple(squared_mmd(third, x, bandwidth=width) for x in (first, second))  # type: ignore[arg-type]
-        )
+        own, split = (squared_mmd(third, x, bandwidth=width) for x in (first, second))
+        rows["mmd"].append((own, split))
     figures = {}
     for name, pairs in rows.items():
-        own, split = np.array(pairs).T
-        figures[name] = Figure(bootstrap_ratio_interval(own, split), 1.0)
+        figures[name] = Figure(bootstrap_ratio_interval(*np.array(pairs).T), 1.0)
     return figures
 
 

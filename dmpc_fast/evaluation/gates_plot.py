@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from dmpc_fast.evaluation.figure_file import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,12 +40,7 @@ def plot_gates(path: Path, report: dict[str, Any]) -> None:
         f"{Path(settings['teacher']).name} at {teacher[0]} + {teacher[1]}: "
         f"{'passed' if report['passed'] else 'not passed'}"
     )
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        figure.savefig(partial, dpi=80)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    save_figure(figure, path, dpi=80)
 
 
 def _draw_bounds(axes: Axes, gates: list[dict[str, Any]]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dmpc_fast.evaluation.evaluate import EvaluationResult
+from dmpc_fast.evaluation.figure_file import save_figure
 from dmpc_fast.evaluation.trace import Trace
 
 if TYPE_CHECKING:
@@ -36,12 +36,7 @@ def plot_evaluation(path: Path, result: EvaluationResult, trace: Trace) -> None:
         _draw_states(axes, trace, row)
         if row == dimensions - 1:
             axes.set_xlabel("step")
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        figure.savefig(partial, dpi=120)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    save_figure(figure, path, dpi=120)
 
 
 def _draw_returns(axes: Axes, result: EvaluationResult) -> None:

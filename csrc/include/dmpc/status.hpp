@@ -9,7 +9,6 @@ enum class [[nodiscard]] Status {
     wrong_size,        // a span's length is not what the model asks for
     invalid_argument,  // a request that no model could serve: no candidates, an index out of range
     too_large,         // more than what was prepared, and memory for it could not be had
-    deadline_missed,   // the deadline passed before the result was ready
     no_candidate,      // the model gave no candidate with finite actions and a score
     busy,              // another thread is inside a call of the same object
 };
@@ -22,7 +21,6 @@ constexpr const char* message(Status status) noexcept {
         case Status::wrong_size: return "an array's length is not what the model asks for";
         case Status::invalid_argument: return "the request is not valid";
         case Status::too_large: return "the request is larger than what was prepared";
-        case Status::deadline_missed: return "the deadline passed before the result was ready";
         case Status::no_candidate: return "no candidate has finite actions and a score";
         case Status::busy: return "another thread is inside a call of the same object";
     }
