@@ -73,8 +73,8 @@ def model_file(path: Path, spec: ModelSpec, seed: int = 1) -> Path:
     return path
 
 
-def noise(rng: np.random.Generator, spread: float = 1.0) -> np.ndarray:
-    return spread * rng.normal(size=(30, 50, 4, 2))
+def noise(rng: np.random.Generator, spread: float = 1.0, states: int = 30) -> np.ndarray:
+    return spread * rng.normal(size=(states, 50, 4, 2))
 
 
 def test_paired_noise_tells_a_copy_from_the_mean_and_from_chance(rng: np.random.Generator) -> None:
@@ -97,7 +97,8 @@ def test_variance_ratios_are_within_states_and_per_dimension(rng: np.random.Gene
 
 
 def test_distances_are_about_one_for_one_distribution(rng: np.random.Generator) -> None:
-    parts = noise(rng), noise(rng), noise(rng)
+    # Over so many states the standard deviation of a ratio is 0.014 (energy) and 0.021 (MMD).
+    parts = [noise(rng, states=300) for _ in range(3)]
     same = measures.distribution_distances(*parts)
     wide = measures.distribution_distances(3 * parts[0], *parts[1:])
     for name in ("energy_distance", "mmd"):
