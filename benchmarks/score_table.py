@@ -19,8 +19,8 @@ HEADER = (
 def command(settings: dict[str, Any]) -> str:
     """The command that makes a result again."""
     words = ["dmpc-fast evaluate", settings["model"], "--env", settings["environment"]]
-    for name in ("episodes", "seed", "num_samples", "action_chunk"):
-        if settings[name] is not None:
+    for name in ("episodes", "seed", "num_samples", "action_chunk", "num_elites"):
+        if settings.get(name) is not None:
             words += [f"--{name.replace('_', '-')}", str(settings[name])]
     if settings["dtype"] != "float32":
         words += ["--dtype", settings["dtype"]]

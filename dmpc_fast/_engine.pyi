@@ -87,6 +87,7 @@ class Planner:
         *,
         num_samples: int,
         action_chunk: int,
+        num_elites: int = 1,
         seed: int,
         dtype: str,
         threads: int,

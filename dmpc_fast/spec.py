@@ -33,6 +33,7 @@ MAX_LAYERS = 128
 MAX_MEMBERS = 16
 MAX_SAMPLER_STEPS = 255  # the random stream has 8 bits for a step, and 0 is the initial noise
 MAX_SAMPLES = 65536
+MAX_ELITES = 256
 MAX_PARAMETERS = 1 << 31
 #: Of the JSON text of a model's description, in UTF-8. A file's header holds the tensors' too.
 MAX_HEADER_BYTES = 1 << 20
@@ -246,8 +247,8 @@ class ModelSpec:
     """All that a loader must know of a model, in the notation of the documentation (S, A, F, H).
 
     discount and termination_penalty define the objective J; recommended holds planner options that
-    the model was measured with (keys: num_samples, action_chunk, dtype, all optional); provenance is
-    free text.
+    the model was measured with (keys: num_samples, action_chunk, num_elites, dtype, all optional);
+    provenance is free text.
     """
 
     state_size: int
@@ -307,6 +308,8 @@ class ModelSpec:
                 _integer("recommended.num_samples", value, 1, MAX_SAMPLES)
             elif key == "action_chunk":
                 _integer("recommended.action_chunk", value, 1, self.horizon)
+            elif key == "num_elites":
+                _integer("recommended.num_elites", value, 1, MAX_ELITES)
             elif key == "dtype":
                 if value not in DTYPES:
                     raise ModelFileError(
@@ -315,7 +318,7 @@ class ModelSpec:
             else:
                 raise ModelFileError(
                     f"recommended has the unknown key {shown(key)}; "
-                    f"known keys: ['num_samples', 'action_chunk', 'dtype']"
+                    f"known keys: ['num_samples', 'action_chunk', 'num_elites', 'dtype']"
                 )
 
     @property

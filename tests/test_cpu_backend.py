@@ -263,7 +263,8 @@ def test_refusals() -> None:
         backend.predict(request, actions[:, :-1])
 
 
-def test_the_embedders_planner_acts_alike(tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_elites", [1, 4, 12])
+def test_the_embedders_planner_acts_alike(num_elites: int, tmp_path: Path) -> None:
     rng = np.random.default_rng()
     model = random_model(rng, history=3, context=2, horizon=8)
     path = tmp_path / "model.safetensors"
@@ -271,6 +272,7 @@ def test_the_embedders_planner_acts_alike(tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "num_samples": 9,
         "action_chunk": 2,
+        "num_elites": num_elites,
         "seed": 7,
         "dtype": "float32",
         "threads": 1,

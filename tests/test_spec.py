@@ -54,7 +54,8 @@ def test_python_and_cpp_have_the_same_fields(cls: type) -> None:
 def test_json_round_trip(preset: str) -> None:
     spec = dataclasses.replace(
         random_spec(
-            horizon=32, recommended={"num_samples": 64, "action_chunk": 4, "dtype": "int8"}
+            horizon=32,
+            recommended={"num_samples": 64, "action_chunk": 4, "num_elites": 8, "dtype": "int8"},
         ),
         stages=preset_stages(preset, patch=4),
         provenance={"datasets": ["a/b-v0"], "note": 'é\u2028"\\', "seed": 2**64 - 1, "x": [None]},
@@ -149,6 +150,8 @@ WRONG_VALUES: list[tuple[str, Any, str]] = [
     ("recommended.num_samples", 65537, "recommended.num_samples"),
     ("recommended.num_samples", 8.0, "recommended.num_samples"),
     ("recommended.action_chunk", 7, "recommended.action_chunk must be an integer from 1 to 6"),
+    ("recommended.num_elites", 0, "recommended.num_elites must be an integer from 1 to 256"),
+    ("recommended.num_elites", 257, "recommended.num_elites"),
     ("recommended.dtype", "float64", "recommended.dtype"),
     ("recommended.dtype", ["bf16"], "recommended.dtype"),
     ("recommended.colour", 1, "recommended has the unknown key 'colour'"),

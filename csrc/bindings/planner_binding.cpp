@@ -23,10 +23,11 @@ std::span<const float> view(const std::optional<Floats>& array) {
     return {array->data(), static_cast<std::size_t>(array->size())};
 }
 
-Planner load(const std::filesystem::path& path, int num_samples, int action_chunk,
+Planner load(const std::filesystem::path& path, int num_samples, int action_chunk, int num_elites,
              std::uint64_t seed, const std::string& dtype, int threads) {
     return Planner::load(path, {.num_samples = num_samples,
                                 .action_chunk = action_chunk,
+                                .num_elites = num_elites,
                                 .num_threads = threads,
                                 .seed = seed,
                                 .dtype = dtype});
@@ -53,7 +54,8 @@ void bind_planner(py::module_& module) {
     using py::arg;
     py::class_<Planner>(module, "Planner", "dmpc::Planner, for comparison with the package's own.")
         .def_static("load", &load, arg("path"), py::kw_only(), arg("num_samples"),
-                    arg("action_chunk"), arg("seed"), arg("dtype"), arg("threads"))
+                    arg("action_chunk"), arg("num_elites") = 1, arg("seed"), arg("dtype"),
+                    arg("threads"))
         .def("act", &act, arg("observation").noconvert(),
              arg("previous_action").noconvert() = py::none(),
              arg("context").noconvert() = py::none())

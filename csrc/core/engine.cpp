@@ -197,7 +197,7 @@ Status Engine::plan(const PlanRequest& request, const PlanOutput& output) noexce
               .violations = output.violations,
               .ties = output.tie_breaks,
               .best = output.best,
-              .best_actions = output.best_actions,
+              .run_actions = output.run_actions,
               .levels = output.levels,
               .level = output.level};
     return run(call);
@@ -217,7 +217,7 @@ Status Engine::run(Call& call) noexcept {
                 shared.engine->work(shared, worker);
             },
             &call);
-        if ((call.best || call.best_actions) && !call.rank(spec_)) status = Status::no_candidate;
+        if ((call.best || call.run_actions) && !call.rank(spec_)) status = Status::no_candidate;
         if (call.level) *call.level = reached(call);
     }
     busy_.clear(std::memory_order_release);
@@ -227,6 +227,7 @@ Status Engine::run(Call& call) noexcept {
 Status Engine::check(const Call& call) const noexcept {
     const PlanRequest& request = call.request;
     if (request.robots < 1 || request.groups.empty()) return Status::invalid_argument;
+    if (request.num_elites < 1 || request.num_elites > kMaxElites) return Status::invalid_argument;
     for (const CandidateGroup& group : request.groups) {
         if (group.count < 1) return Status::invalid_argument;
         for (const SamplerSpec* sampler : {group.proposal, group.dynamics}) {

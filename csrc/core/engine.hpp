@@ -56,6 +56,7 @@ struct PlanRequest {
     const std::int64_t* plan_index = nullptr;  // (B)
     std::span<const CandidateGroup> groups{};
     std::span<const Term> terms{};  // empty: the learned objective
+    int num_elites = 1;             // candidates whose mean is run; see elites.hpp
     /// Of `plan`: seconds from the call by which it should be done. Candidates are planned in
     /// chunks, each at the first level (deadline.hpp) that should be ready in time, or not at all;
     /// the first chunk of each robot always, at the lowest level at least.
@@ -75,7 +76,7 @@ struct PlanOutput {
     float* scores = nullptr;        // (B, N)
     float* violations = nullptr;    // (B, N)
     float* tie_breaks = nullptr;    // (B, N)
-    float* best_actions = nullptr;  // (B, F, A): those of the best candidate
+    float* run_actions = nullptr;   // (B, F, A): the mean of the elites'
     std::int8_t* levels = nullptr;  // (B, N); kNotPlanned: NaN trajectories, score -infinity
     Level* level = nullptr;         // what all of it amounts to
 };

@@ -57,6 +57,10 @@ struct Planner::State {
               "action_chunk",
               options.action_chunk.value_or(model.spec.recommended.action_chunk.value_or(1)), 1,
               model.spec.horizon)),
+          elites(
+              in_range("num_elites",
+                       options.num_elites.value_or(model.spec.recommended.num_elites.value_or(1)),
+                       1, kMaxElites)),
           seed(options.seed),
           stream_id(options.stream_id),
           deadline_s(options.deadline_s),
@@ -113,6 +117,7 @@ struct Planner::State {
                             .plan_index = &index,
                             .groups = {&group, 1},
                             .terms = terms,
+                            .num_elites = elites,
                             .deadline_s = deadline_s},
                            output);
     }
@@ -134,7 +139,7 @@ struct Planner::State {
     }
 
     Engine engine;
-    int samples, chunk;
+    int samples, chunk, elites;
     std::uint64_t seed;
     std::uint16_t stream_id;
     double deadline_s;
@@ -180,7 +185,7 @@ Status Planner::act(std::span<const float> observation, std::span<float> action,
         Level level;
         const Status status =
             s.run(observation, situation.context,
-                  {.best = &best, .best_actions = s.chosen.data(), .level = &level});
+                  {.best = &best, .run_actions = s.chosen.data(), .level = &level});
         if (status != Status::ok) {
             std::copy(s.replaced.begin(), s.replaced.end(), s.actions.begin());
             return status;
@@ -263,5 +268,6 @@ const Level& Planner::level() const noexcept { return state_->level; }
 const ModelSpec& Planner::spec() const noexcept { return state_->engine.spec(); }
 int Planner::num_samples() const noexcept { return state_->samples; }
 int Planner::action_chunk() const noexcept { return state_->chunk; }
+int Planner::num_elites() const noexcept { return state_->elites; }
 
 }  // namespace dmpc

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "elites.hpp"
 #include "engine.hpp"
 
 namespace dmpc {
@@ -77,7 +78,7 @@ struct Engine::Call {
     float* violations = nullptr;
     float* ties = nullptr;
     std::int64_t* best = nullptr;
-    float* best_actions = nullptr;
+    float* run_actions = nullptr;
     std::int8_t* levels = nullptr;  // null where every candidate is planned fully
     Level* level = nullptr;
 
@@ -114,21 +115,22 @@ struct Engine::Call {
         chunks *= request.robots;
     }
 
-    /// The best candidate of every robot. False, and its actions not copied, if one has none with
-    /// finite actions and a score.
+    /// The best candidate of every robot and what is run. False, and no actions given, if one has
+    /// none with finite actions and a score.
     bool rank(const ModelSpec& spec) const {
         const std::ptrdiff_t size = std::ptrdiff_t{spec.horizon} * spec.action_size;
         bool all_found = true;
         for (std::ptrdiff_t robot = 0; robot < request.robots; ++robot) {
             const std::ptrdiff_t at = robot * candidates;
+            const Candidates own{actions + at * size, scores + at, violations + at, candidates,
+                                 size};
             const std::int64_t winner =
-                Objective::best(scores + at, violations + at, ties + at, candidates);
+                Objective::best(own.scores, own.violations, ties + at, candidates);
             if (best) best[robot] = winner;
-            const float* chosen = actions + (at + winner) * size;
-            const bool found = !std::isnan(scores[at + winner]) &&
-                               std::all_of(chosen, chosen + size,
-                                           [](float action) { return std::isfinite(action); });
-            if (found && best_actions) std::copy_n(chosen, size, best_actions + robot * size);
+            const bool found = own.usable(winner);
+            if (found && run_actions) {
+                elite_mean(own, winner, request.num_elites, run_actions + robot * size);
+            }
             all_found = all_found && found;
         }
         return all_found;

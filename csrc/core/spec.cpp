@@ -82,6 +82,9 @@ void check_recommended(const Recommended& recommended, int horizon) {
     if (recommended.action_chunk) {
         check_integer("recommended.action_chunk", *recommended.action_chunk, 1, horizon);
     }
+    if (recommended.num_elites) {
+        check_integer("recommended.num_elites", *recommended.num_elites, 1, kMaxElites);
+    }
     const auto& dtype = recommended.dtype;
     if (dtype && *dtype != "float32" && *dtype != "bf16" && *dtype != "int8") {
         throw ModelFileError("recommended.dtype must be 'float32', 'bf16' or 'int8', got '" +

@@ -19,7 +19,7 @@ const Names kStageFields = {"layers", "width",     "heads",          "head_size"
 const Names kSamplerFields = {"rule", "angles"};
 const Names kEnvironmentFields = {"id", "observation_keys", "action_low", "action_high",
                                   "control_period_s"};
-const Names kRecommendedFields = {"num_samples", "action_chunk", "dtype"};
+const Names kRecommendedFields = {"num_samples", "action_chunk", "num_elites", "dtype"};
 
 std::string in_quotes(std::string_view text) {
     return "'" + std::string(text.substr(0, 80)) + (text.size() > 80 ? "...'" : "'");
@@ -168,6 +168,7 @@ Recommended read_recommended(const json::Value& value) {
         const std::string name = "recommended." + key;
         if (key == "num_samples") recommended.num_samples = integer(name, member);
         if (key == "action_chunk") recommended.action_chunk = integer(name, member);
+        if (key == "num_elites") recommended.num_elites = integer(name, member);
         if (key == "dtype") recommended.dtype = text(name, member);
     }
     return recommended;
@@ -252,6 +253,7 @@ json::Value to_json(const Recommended& recommended) {
     json::Object members;
     if (recommended.num_samples) members["num_samples"] = whole(*recommended.num_samples);
     if (recommended.action_chunk) members["action_chunk"] = whole(*recommended.action_chunk);
+    if (recommended.num_elites) members["num_elites"] = whole(*recommended.num_elites);
     if (recommended.dtype) members["dtype"] = {*recommended.dtype};
     return {members};
 }

@@ -108,6 +108,7 @@ void wrong_headers_are_named(const FileParts& parts) {
         {"[1.5, 0.75]", "[]", "must hold 1 to 255 angles"},
         {"\\\"bf16\\\"", "\\\"fp8\\\"", "recommended.dtype"},
         {"\\\"num_samples\\\": 64", "\\\"num_samples\\\": 0", "recommended.num_samples"},
+        {"\\\"num_elites\\\": 1", "\\\"num_elites\\\": 257", "recommended.num_elites"},
         {"\\\"format_version\\\": 1", "\\\"format_version\\\": 2",
          "format_version 2 is not supported: this package reads version 1"},
     };

@@ -43,6 +43,7 @@ inline ModelSpec tiny_spec() {
     spec.environment.action_high = {0.5, 1e30};
     spec.environment.control_period_s = 0.008;
     spec.recommended.num_samples = 64;
+    spec.recommended.num_elites = 1;
     spec.recommended.dtype = "bf16";
     spec.provenance = R"({"datasets": ["a/b-v0"], "seed": 18446744073709551615})";
     return spec;

@@ -94,9 +94,10 @@ def introduction(planner: Any, path: Path) -> Iterator[str]:
     spec = planner.spec
     period = spec.environment.control_period_s
     yield f"{spec.environment.id} every {period * 1e3:g} ms, driven by {path.name}"
+    chosen = "the best one" if planner.num_elites == 1 else f"the {planner.num_elites} best's mean"
     yield (
         f"backend {planner.backend} ({planner.dtype}): {planner.num_samples} candidates of "
-        f"{spec.horizon} steps, {planner.action_chunk} of the best one run before the next plan"
+        f"{spec.horizon} steps, {planner.action_chunk} of {chosen} run before the next plan"
     )
 
 

@@ -44,6 +44,11 @@ def add_planner_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="actions run per plan (default: the model's recommendation)",
     )
+    parser.add_argument(
+        "--num-elites",
+        type=int,
+        help="run the mean of so many best candidates (default: the model's recommendation)",
+    )
 
 
 def add_episode_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,8 +74,8 @@ def add_episode_arguments(parser: argparse.ArgumentParser) -> None:
 def episode_options(args: argparse.Namespace) -> dict[str, Any]:
     """What the two groups of options say, as keyword arguments."""
     names = (
-        "backend", "dtype", "num_samples", "action_chunk", "modify", "workers", "batch",
-        "max_steps", "allow_period_mismatch", "seed",
+        "backend", "dtype", "num_samples", "action_chunk", "num_elites", "modify", "workers",
+        "batch", "max_steps", "allow_period_mismatch", "seed",
     )  # fmt: skip
     return {**{name: getattr(args, name) for name in names}, "progress": not args.no_progress}
 
@@ -126,6 +131,7 @@ def _show_one(args: argparse.Namespace, model: Path, result: Any) -> None:
         dtype=args.dtype,
         num_samples=args.num_samples,
         action_chunk=args.action_chunk,
+        num_elites=args.num_elites,
         modify=args.modify,
         max_steps=args.max_steps,
         allow_period_mismatch=args.allow_period_mismatch,

@@ -16,6 +16,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--storage", choices=("float32", "float16"), default="float16")
     parser.add_argument("--num-samples", type=int, help="recommended candidates per plan")
     parser.add_argument("--action-chunk", type=int, help="recommended actions run per plan")
+    parser.add_argument(
+        "--num-elites", type=int, help="recommended number of best candidates whose mean is run"
+    )
     return parser
 
 
@@ -27,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
     model = load_model(resolve(args.model))
     recommended = dict(model.spec.recommended)
-    for name in ("num_samples", "action_chunk"):
+    for name in ("num_samples", "action_chunk", "num_elites"):
         if getattr(args, name) is not None:
             recommended[name] = getattr(args, name)
     spec = dataclasses.replace(model.spec, recommended=recommended)

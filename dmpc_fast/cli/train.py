@@ -53,6 +53,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--action-chunk", type=int, help="recommended actions per plan, stored in the file"
     )
+    parser.add_argument(
+        "--num-elites", type=int, help="recommended best candidates to average, stored in the file"
+    )
     for stage in STAGES:
         parser.add_argument(f"--{stage}-train-steps", type=int, help=f"steps for the {stage} alone")
     parser.add_argument(
@@ -136,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
         stage_options.setdefault(stage, {})[field] = value
     recommended = {
         name: getattr(args, name)
-        for name in ("num_samples", "action_chunk")
+        for name in ("num_samples", "action_chunk", "num_elites")
         if getattr(args, name) is not None
     }
     steps: int | dict[str, int] | None = args.steps

@@ -103,6 +103,7 @@ def evaluate(
     dtype: str = "float32",
     num_samples: int | None = None,
     action_chunk: int | None = None,
+    num_elites: int | None = None,
     objective: Objective = None,
     modify: Sequence[str] = (),
     workers: int = 1,
@@ -115,10 +116,11 @@ def evaluate(
     """Run `episodes` episodes of a model's planner and score them.
 
     Episode i is reset with seed + i and its plans draw from random stream i, whatever `workers`
-    (processes) and `batch` (episodes at once in a process) are. num_samples, action_chunk: the
-    file's recommendation where None. objective: terms in place of the learned objective. modify:
-    changes of the robot, see `make_environment`. max_steps: end episodes early. planner_options:
-    further options of `Planner.load`. Raises ValueError where model and environment do not fit.
+    (processes) and `batch` (episodes at once in a process) are. num_samples, action_chunk,
+    num_elites: the file's recommendation where None. objective: terms in place of the learned
+    objective. modify: changes of the robot, see `make_environment`. max_steps: end episodes early.
+    planner_options: further options of `Planner.load`. Raises ValueError where model and environment
+    do not fit.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
@@ -138,6 +140,7 @@ def evaluate(
         dtype=dtype,
         num_samples=num_samples,
         action_chunk=action_chunk,
+        num_elites=num_elites,
         objective=objective,
         seed=seed,
         options=dict(planner_options or {}),
@@ -162,6 +165,7 @@ def evaluate(
         "dtype": dtype,
         "num_samples": num_samples,
         "action_chunk": action_chunk,
+        "num_elites": num_elites,
         "recommended": loaded.spec.recommended,
         "objective": _describe_objective(objective),
         "modify": list(modify),

@@ -27,6 +27,7 @@ class PlannerSettings:
     dtype: str = "float32"
     num_samples: int | None = None
     action_chunk: int | None = None
+    num_elites: int | None = None
     objective: Objective = None
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
@@ -43,6 +44,7 @@ class PlannerSettings:
             num_robots=num_robots,
             num_samples=self.num_samples,
             action_chunk=self.action_chunk,
+            num_elites=self.num_elites,
             **self.options,
         )
         if self.objective is not None:

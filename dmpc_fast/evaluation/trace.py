@@ -59,6 +59,7 @@ def trace_episode(
     dtype: str = "float32",
     num_samples: int | None = None,
     action_chunk: int | None = None,
+    num_elites: int | None = None,
     objective: Objective = None,
     modify: Sequence[str] = (),
     max_steps: int | None = None,
@@ -72,7 +73,7 @@ def trace_episode(
     spread evenly over the episode. Other options are those of `evaluate`.
     """
     settings = PlannerSettings(
-        Path(model), backend, dtype, num_samples, action_chunk, objective, seed
+        Path(model), backend, dtype, num_samples, action_chunk, num_elites, objective, seed
     )
     planner = settings.load(1)
     spec = planner.spec

@@ -10,34 +10,37 @@ import numpy as np
 
 from dmpc_fast import objectives
 from dmpc_fast.backends.base import CandidateGroup, Level, PlanRequest
-from dmpc_fast.spec import ModelSpec, SamplerSpec
+from dmpc_fast.planning import inputs
+from dmpc_fast.spec import MAX_ELITES, ModelSpec, SamplerSpec
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Origin:
     """Where a plan comes from: model (sha256 of its file), backend, dtype, whether it is of a
-    planner without `num_robots`, the name of a callable objective, and the requests made, each with
-    the rows of the plan that it filled."""
+    planner without `num_robots`, the name of a callable objective, how many candidates' mean is run,
+    and the requests made, each with the rows of the plan that it filled."""
 
     model: str
     backend: str
     dtype: str
     single: bool
     custom_objective: str | None
+    num_elites: int
     requests: tuple[tuple[np.ndarray, PlanRequest], ...]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """N candidate trajectories and the chosen one, environment units, float32.
+    """N candidate trajectories and what is run of them, environment units, float32.
 
-    action (A,): the first action of the best candidate. best: its index. actions (N, F, A) and
+    action (A,): the first action to run. best: index of the best candidate. actions (N, F, A) and
     states (N, F, S): actions[k] leads to states[k]. scores (N,), higher is better. violations (N,),
-    0 where every constraint holds. With `num_robots` every array has that leading dimension. level:
-    how far the plan got; candidates that a deadline left out have NaN trajectories, score -infinity
-    and violation infinity.
+    0 where every constraint holds. chosen_actions (F, A) and chosen_states (F, S): the trajectory
+    that is run, of the best candidate or the mean of the elites'. With `num_robots` every array has
+    that leading dimension. level: how far the plan got; candidates that a deadline left out have NaN
+    trajectories, score -infinity and violation infinity.
     """
 
     action: np.ndarray
@@ -46,6 +49,8 @@ class Plan:
     states: np.ndarray
     scores: np.ndarray
     violations: np.ndarray
+    chosen_actions: np.ndarray
+    chosen_states: np.ndarray
     level: Level
     origin: Origin = field(repr=False)
 
@@ -59,6 +64,7 @@ class Plan:
             "dtype": origin.dtype,
             "single": origin.single,
             "custom_objective": origin.custom_objective,
+            "num_elites": origin.num_elites,
             "requests": [
                 {"rows": rows.tolist(), **_request_to_json(request)}
                 for rows, request in origin.requests
@@ -96,6 +102,11 @@ def requests_of(
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"the record is not one of such a model: {error!r}") from None
     return requests
+
+
+def recorded_elites(record: dict[str, Any]) -> int:
+    """How many candidates' mean a record's plan ran. Raises ValueError where that is no such number."""
+    return inputs.integer("the record's num_elites", record.get("num_elites"), 1, MAX_ELITES)
 
 
 _FLOATS = ("states", "actions", "mask", "context")

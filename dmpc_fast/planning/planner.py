@@ -26,12 +26,13 @@ from dmpc_fast.backends.base import (
 from dmpc_fast.model_file import Model, load_model
 from dmpc_fast.objectives import Term
 from dmpc_fast.planning import inputs
+from dmpc_fast.planning.elites import elite_mean, elites_of
 from dmpc_fast.planning.live_model import LiveModel, Replacement
-from dmpc_fast.planning.plan import Origin, Plan, requests_of
+from dmpc_fast.planning.plan import Origin, Plan, recorded_elites, requests_of
 from dmpc_fast.planning.ranking import Objective, merge, objective_name, rank
 from dmpc_fast.planning.robots import Expectation, History, Robots
 from dmpc_fast.planning.warm_start import WarmStart, shifted
-from dmpc_fast.spec import SamplerSpec
+from dmpc_fast.spec import MAX_ELITES, SamplerSpec
 
 DEFAULT_SAMPLES = 64
 MAX_SAMPLES = 1 << 20
@@ -45,7 +46,8 @@ class Planner:
 
     Attributes:
         spec: sizes and settings of the model. backend, dtype: what runs it. num_samples: N.
-        action_chunk: actions that are run of one plan. num_robots: B, or None for a single robot.
+        action_chunk: actions that are run of one plan. num_elites: candidates whose mean is run, 1 for
+            the best alone. num_robots: B, or None for a single robot.
         deadline_s: seconds that a plan may take, or None. seed: key of the random stream.
         last_plan: the plan behind the latest action that needed one, its leading dimension being the
             robots in `last_planned` if there are several.
@@ -61,6 +63,7 @@ class Planner:
         seed: int = 0,
         num_robots: int | None = None,
         action_chunk: int | None = None,
+        num_elites: int | None = None,
         proposal_sampler: SamplerSpec | None = None,
         dynamics_sampler: SamplerSpec | None = None,
         warm_start: WarmStart | None = None,
@@ -73,8 +76,11 @@ class Planner:
             num_samples = recommended.get("num_samples", DEFAULT_SAMPLES)
         if action_chunk is None:
             action_chunk = recommended.get("action_chunk", 1)
+        if num_elites is None:
+            num_elites = recommended.get("num_elites", 1)
         self.num_samples = inputs.integer("num_samples", num_samples, 1, MAX_SAMPLES)
         self.action_chunk = inputs.integer("action_chunk", action_chunk, 1, self.spec.horizon)
+        self.num_elites = inputs.integer("num_elites", num_elites, 1, MAX_ELITES)
         if num_robots is not None:
             num_robots = inputs.integer("num_robots", num_robots, 1, philox.MAX_ROBOT + 1)
         self.num_robots = num_robots
@@ -102,6 +108,7 @@ class Planner:
         seed: int = 0,
         num_robots: int | None = None,
         action_chunk: int | None = None,
+        num_elites: int | None = None,
         control_period_s: float | None = None,
         allow_period_mismatch: bool = False,
         proposal_sampler: SamplerSpec | None = None,
@@ -118,6 +125,8 @@ class Planner:
             seed: 64-bit key of the random stream: same seed, same plans.
             num_robots: B to plan for several at once; None for one, without that dimension.
             action_chunk: actions run per plan; default the file's recommendation or 1.
+            num_elites: run the mean of so many best candidates (all of them, if there are fewer);
+                default the file's recommendation or 1, the best alone.
             control_period_s: seconds between the caller's actions. A period other than the model's
                 is refused unless `allow_period_mismatch`.
             proposal_sampler, dynamics_sampler: in place of the file's.
@@ -145,7 +154,7 @@ class Planner:
             model,
             engine,
             dtype=dtype, num_samples=num_samples, seed=seed, num_robots=num_robots,
-            action_chunk=action_chunk, proposal_sampler=proposal_sampler,
+            action_chunk=action_chunk, num_elites=num_elites, proposal_sampler=proposal_sampler,
             dynamics_sampler=dynamics_sampler, warm_start=warm_start, deadline_s=deadline_s,
             create=functools.partial(registry.create, engine.name, dtype=dtype, **options),
         )  # fmt: skip
@@ -287,7 +296,11 @@ class Planner:
         due = self._robots.due(slots, self.action_chunk)
         if due.size:
             plan = self._plan(slots[due], states[due], contexts[due], history.rows(due), due_time)
-            self._robots.follow(slots[due], *self._chosen(plan))
+            self._robots.follow(
+                slots[due],
+                plan.chosen_actions.reshape(due.size, *plan.chosen_actions.shape[-2:]),
+                plan.chosen_states.reshape(due.size, *plan.chosen_states.shape[-2:]),
+            )
             self.last_plan, self.last_planned = plan, slots[due]
         actions = self._robots.step(slots, states, history)
         return actions[0] if self.num_robots is None else actions
@@ -302,7 +315,13 @@ class Planner:
         requests = requests_of(
             record, self.spec, live.sha256, custom_objective=objective is not None
         )
-        return self._answer(live, requests, objective, single=bool(record.get("single")))
+        return self._answer(
+            live,
+            requests,
+            objective,
+            single=bool(record.get("single")),
+            num_elites=recorded_elites(record),
+        )
 
     def _slots(self, robots: Sequence[int] | np.ndarray | None) -> np.ndarray:
         count = self.num_robots or 1
@@ -375,7 +394,12 @@ class Planner:
         custom = self._objective if callable(self._objective) else None
         # Read once: an update of the model meanwhile is for the next plan.
         return self._answer(
-            self._live, requests, custom, single=self.num_robots is None, due_time=due_time
+            self._live,
+            requests,
+            custom,
+            single=self.num_robots is None,
+            num_elites=self.num_elites,
+            due_time=due_time,
         )
 
     def _groups(self, robots: np.ndarray, *, warm: bool) -> tuple[CandidateGroup, ...]:
@@ -393,6 +417,7 @@ class Planner:
         objective: Objective | None,
         *,
         single: bool,
+        num_elites: int,
         due_time: float | None = None,
     ) -> Plan:
         """Run the requests and put their results together in the order of their rows."""
@@ -427,24 +452,21 @@ class Planner:
             self.dtype,
             single,
             None if objective is None else objective_name(objective),
+            num_elites,
             tuple(made),
         )
+        elites = elites_of(merged, num_elites)
         # Backends keep to the bounds; what moves a robot does not rest on that.
-        first = actions[robots, best, 0].clip(self._low, self._high)
+        chosen = elite_mean(actions, elites).clip(self._low, self._high)
+        expected = elite_mean(states, elites)
         if single:
             return Plan(
-                first[0], int(best[0]), actions[0], states[0], scores[0], violations[0],
-                level, origin,
+                chosen[0, 0], int(best[0]), actions[0], states[0], scores[0], violations[0],
+                chosen[0], expected[0], level, origin,
             )  # fmt: skip
-        return Plan(first, best, actions, states, scores, violations, level, origin)
-
-    def _chosen(self, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-        """The best candidates' actions (B, F, A) and states (B, F, S)."""
-        single = self.num_robots is None
-        actions = plan.actions[None] if single else plan.actions
-        states = plan.states[None] if single else plan.states
-        rows = np.arange(len(actions))
-        return actions[rows, plan.best].clip(self._low, self._high), states[rows, plan.best]
+        return Plan(
+            chosen[:, 0], best, actions, states, scores, violations, chosen, expected, level, origin
+        )
 
 
 def _as_made(request: PlanRequest, result: PlanResult) -> PlanRequest:

@@ -16,7 +16,9 @@ from dmpc_fast.planning.planner import Planner
 from dmpc_fast.planning.warm_start import WarmStart
 from dmpc_fast.spec import EnvironmentSpec, SamplerSpec
 
-FIELDS = ("action", "best", "actions", "states", "scores", "violations")
+FIELDS = (
+    "action", "best", "actions", "states", "scores", "violations", "chosen_actions", "chosen_states",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -131,9 +133,9 @@ def test_chunk_runs_a_plan_before_the_next(rng: np.random.Generator) -> None:
 
 
 def test_recommended_options_are_the_default(rng: np.random.Generator) -> None:
-    model = random_model(rng, recommended={"num_samples": 9, "action_chunk": 2})
+    model = random_model(rng, recommended={"num_samples": 9, "action_chunk": 2, "num_elites": 3})
     planner = Planner.load(model, backend="torch")
-    assert (planner.num_samples, planner.action_chunk) == (9, 2)
+    assert (planner.num_samples, planner.action_chunk, planner.num_elites) == (9, 2, 3)
     assert Planner.load(random_model(rng), backend="torch").num_samples == 64
 
 
@@ -385,6 +387,8 @@ def test_control_period_must_be_the_models(rng: np.random.Generator) -> None:
         ("num_samples", 2.0),
         ("num_robots", 0),
         ("action_chunk", 7),
+        ("num_elites", 0),
+        ("num_elites", 257),
         ("seed", -1),
         ("seed", 1 << 64),
     ],

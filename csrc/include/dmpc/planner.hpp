@@ -28,12 +28,14 @@ namespace dmpc {
 struct PlannerOptions {
     std::optional<int> num_samples{};   // N; default the file's recommendation or 64
     std::optional<int> action_chunk{};  // actions run per plan; default the file's or 1
-    int num_threads = 1;                // counting the caller; 0 for one per processor, up to 16
-    std::uint64_t seed = 0;             // key of the random stream: same seed, same plans
-    std::uint16_t stream_id = 0;        // this robot's number in the random stream
-    std::string dtype = "float32";      // or "bf16", "int8"
-    bool spin = false;                  // idle threads spin instead of sleeping
-    bool pin = false;                   // tie each thread but the caller to a processor
+    /// Run the mean of so many best candidates; default the file's or 1, the best alone.
+    std::optional<int> num_elites{};
+    int num_threads = 1;            // counting the caller; 0 for one per processor, up to 16
+    std::uint64_t seed = 0;         // key of the random stream: same seed, same plans
+    std::uint16_t stream_id = 0;    // this robot's number in the random stream
+    std::string dtype = "float32";  // or "bf16", "int8"
+    bool spin = false;              // idle threads spin instead of sleeping
+    bool pin = false;               // tie each thread but the caller to a processor
     /// Seconds between the caller's actions; one other than the model's is refused.
     std::optional<double> control_period_s{};
     /// Seconds from a call within which its plan should be ready. What there is no time for is left
@@ -93,6 +95,7 @@ public:
     const ModelSpec& spec() const noexcept;
     int num_samples() const noexcept;
     int action_chunk() const noexcept;
+    int num_elites() const noexcept;
 
 private:
     struct State;

@@ -28,6 +28,7 @@ inline constexpr int kMaxLayers = 128;
 inline constexpr int kMaxMembers = 16;
 inline constexpr int kMaxSamplerSteps = 255;
 inline constexpr int kMaxSamples = 65536;
+inline constexpr int kMaxElites = 256;
 inline constexpr std::int64_t kMaxParameters = std::int64_t{1} << 31;
 inline constexpr std::size_t kMaxSpecBytes = std::size_t{1} << 20;  // of the JSON text
 inline constexpr std::size_t kMaxText = 65536;                      // bytes
@@ -90,6 +91,7 @@ struct EnvironmentSpec {
 struct Recommended {
     std::optional<int> num_samples;
     std::optional<int> action_chunk;
+    std::optional<int> num_elites;
     std::optional<std::string> dtype;
 
     bool operator==(const Recommended&) const = default;
