@@ -174,7 +174,7 @@ def evaluate(
         "max_steps": max_steps,
         "planner_options": {name: repr(value) for name, value in planner.options.items()},
     }
-    return _result(sorted(found, key=lambda r: r.number), times, settings)
+    return result_of(found, times, settings)
 
 
 def slots_each(batch: int | None, workers: int) -> int:
@@ -196,7 +196,11 @@ def software_versions() -> dict[str, str]:
     return versions
 
 
-def _result(found: list[Rollout], times: PlanTimes, settings: dict[str, Any]) -> EvaluationResult:
+def result_of(
+    found: Sequence[Rollout], times: PlanTimes, settings: dict[str, Any]
+) -> EvaluationResult:
+    """The result of these episodes, in any order; settings must name the `environment`."""
+    found = sorted(found, key=lambda rollout: rollout.number)
     returns = np.array([rollout.episode_return for rollout in found])
     references = score_range(settings["environment"])
     return EvaluationResult(
