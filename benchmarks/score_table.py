@@ -34,12 +34,14 @@ def row(path: Path, behaviour: dict[str, float]) -> str:
     recommended = settings["recommended"]
     samples = settings["num_samples"] or recommended.get("num_samples", 64)
     chunk = settings["action_chunk"] or recommended.get("action_chunk", 1)
+    digits = 1 if score["standard_error"] >= 0.1 else 2
     data = ", ".join(settings["datasets"] or ["?"])
     mean = behaviour.get(data)
     return (
         f"| {data} | {'' if mean is None else mean} | {samples} | {chunk} | "
         f"{report['summary']['episodes']} | "
-        f"{score['mean']:.1f} ± {score['standard_error']:.1f} | {score['quantiles']['0.5']:.1f} | "
+        f"{score['mean']:.{digits}f} ± {score['standard_error']:.{digits}f} | "
+        f"{score['quantiles']['0.5']:.{digits}f} | "
         f"{'' if mean is None else format(score['mean'] / mean, '.2f')} | `{command(settings)}` |"
     )
 
