@@ -83,8 +83,7 @@ struct Planner::State {
         const auto rows = [&](Stage stage) {
             return static_cast<int>(model.spec.stage(stage).sampler->angles.size());
         };
-        engine.prepare(1, samples, 1, rows(Stage::proposal), rows(Stage::dynamics),
-                       std::isfinite(deadline_s));
+        engine.prepare(1, samples, 1, rows(Stage::proposal), rows(Stage::dynamics), true);
     }
 
     /// Whether the arrays of a call are what the model asks for.
@@ -103,7 +102,7 @@ struct Planner::State {
 
     /// One plan from `observation`; the history is not changed.
     Status run(std::span<const float> observation, std::span<const float> given_context,
-               const PlanOutput& output) {
+               double due_s, const PlanOutput& output) {
         std::copy(observation.begin(), observation.end(), states.end() - observation.size());
         std::copy(given_context.begin(), given_context.end(), context.begin());
         const std::int64_t robot = stream_id, index = plan_index;
@@ -118,7 +117,7 @@ struct Planner::State {
                             .groups = {&group, 1},
                             .terms = terms,
                             .num_elites = elites,
-                            .deadline_s = deadline_s},
+                            .deadline_s = due_s},
                            output);
     }
 
@@ -184,7 +183,7 @@ Status Planner::act(std::span<const float> observation, std::span<float> action,
         std::int64_t best = 0;
         Level level;
         const Status status =
-            s.run(observation, situation.context,
+            s.run(observation, situation.context, situation.deadline_s.value_or(s.deadline_s),
                   {.best = &best, .run_actions = s.chosen.data(), .level = &level});
         if (status != Status::ok) {
             std::copy(s.replaced.begin(), s.replaced.end(), s.actions.begin());
@@ -216,7 +215,7 @@ Status Planner::plan(std::span<const float> observation, Plan& plan,
     if (!room) return Status::wrong_size;
     const Status status = s.check(observation, {.context = context});
     if (status != Status::ok) return status;
-    return s.run(observation, context,
+    return s.run(observation, context, s.deadline_s,
                  {.best = &plan.best,
                   .actions = plan.actions.data(),
                   .states = plan.states.data(),

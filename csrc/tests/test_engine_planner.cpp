@@ -82,6 +82,21 @@ void what_really_ran_counts(const Model& model) {
     CHECK(a != b);
 }
 
+void a_call_has_its_own_deadline(const Model& model) {
+    Planner planner(model, {.num_samples = 64});
+    Vector action(2);
+    const auto act = [&](std::optional<double> deadline_s) {
+        return planner.act(observation(0), action, {.context = kContext, .deadline_s = deadline_s});
+    };
+    CHECK(act(0.0) == Status::ok);
+    CHECK(!planner.level().complete && planner.level().candidates >= 1);
+    CHECK(act(std::nullopt) == Status::ok && planner.level().complete);
+    const Vector before = action;
+    for (const double wrong : {-1.0, std::nan("")}) {
+        CHECK(act(wrong) == Status::invalid_argument && action == before);
+    }
+}
+
 void wrong_input_changes_nothing(const Model& model) {
     Planner one(model, {.num_samples = 8}), two(model, {.num_samples = 8});
     CHECK(episode(one, 2) == episode(two, 2));
@@ -153,6 +168,7 @@ int main() {
     an_episode_repeats(model);
     planning_is_pure(model);
     what_really_ran_counts(model);
+    a_call_has_its_own_deadline(model);
     wrong_input_changes_nothing(model);
     options_are_checked(model);
     an_objective_changes_the_choice(model);

@@ -58,6 +58,7 @@ struct Plan {
 struct Situation {
     std::span<const float> context{};          // of models that take one
     std::span<const float> previous_action{};  // (A), what really ran; empty: what `act` returned
+    std::optional<double> deadline_s{};        // of this call; default the planner's own
 };
 
 class Planner {
