@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dmpc_fast.planning.planner import Planner
     from dmpc_fast.spec import ModelFileError
     from dmpc_fast.training.api import finetune, train
+    from dmpc_fast.training.distill import distill
     from dmpc_fast.training.loop import Trainer
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ __all__ = [
     "Planner",
     "Trainer",
     "__version__",
+    "distill",
     "evaluate",
     "finetune",
     "load_model",
@@ -42,6 +44,7 @@ _HOMES = {
     "Plan": "dmpc_fast.planning.plan",
     "Planner": "dmpc_fast.planning.planner",
     "Trainer": "dmpc_fast.training.loop",
+    "distill": "dmpc_fast.training.distill",
     "evaluate": "dmpc_fast.evaluation.evaluate",
     "finetune": "dmpc_fast.training.api",
     "load_model": "dmpc_fast.model_file",

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "demo": "dmpc_fast.cli.demo",
     "train": "dmpc_fast.cli.train",
+    "distill": "dmpc_fast.cli.distill",
     "finetune": "dmpc_fast.cli.finetune",
     "evaluate": "dmpc_fast.cli.evaluate",
     "compare": "dmpc_fast.cli.compare",

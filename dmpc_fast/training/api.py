@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from dmpc_fast.data.minari import EpisodeStore, load_episodes
-from dmpc_fast.data.windows import Windows, split_episodes
-from dmpc_fast.model_file import Model, load_model
+from dmpc_fast.data.minari import load_episodes
+from dmpc_fast.model_file import load_model
 from dmpc_fast.spec import PRESETS, STAGES, ModelSpec, preset_stages
+from dmpc_fast.training.distill import student_losses
+from dmpc_fast.training.distillation import carried_on
 from dmpc_fast.training.distributed import processes
-from dmpc_fast.training.loop import CHECKPOINT, MODEL, SETTINGS, SPEC, Callback, Trainer
+from dmpc_fast.training.loop import SETTINGS, Callback, Trainer
+from dmpc_fast.training.run import (
+    check_sizes,
+    held_out_split,
+    network_tensors,
+    provenance,
+    refuse_existing,
+    stored,
+)
 from dmpc_fast.training.settings import TrainingSettings
 
 #: Optimiser steps per stage when none are given.
@@ -76,11 +82,11 @@ def train(
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {PRESETS}, got {preset!r}")
     out, ids = Path(out), [dataset] if isinstance(dataset, str) else list(dataset)
-    _refuse_existing(out, resume)
+    refuse_existing(out, resume)
     store = load_episodes(ids, control_period_s=control_period_s, progress=progress)
     with processes() as group:
         if resume and (out / SETTINGS).exists():
-            training, spec = _stored(out)
+            training, spec = stored(out)
         else:
             training = TrainingSettings(steps=_steps(steps), **settings)
             stages = preset_stages(
@@ -103,9 +109,9 @@ def train(
                 stages=stages,
                 environment=store.environment,
                 recommended=dict(recommended or {}),
-                provenance=_provenance(ids, training, {"preset": preset, "recipe": "train"}),
+                provenance=provenance(ids, training, {"preset": preset, "recipe": "train"}),
             )
-        train_windows, validation = _windows(store, spec, training)
+        train_windows, validation = held_out_split(store, spec, training)
         trainer = Trainer(
             out,
             spec,
@@ -136,34 +142,40 @@ def finetune(
 ) -> Path:
     """Adapt the dynamics model alone to new data (D-MPC, Zhou et al. 2025, section 4.3).
 
-    Proposal, objective and normaliser stay those of `model`. Arguments as in `train`.
+    Proposal, objective and normaliser stay those of `model`. Where `model` is a student, its
+    dynamics keep the student's own loss, on the new data in place of the teacher, and with it their
+    sampler; the new file's provenance names that loss. Arguments as in `train`.
 
     Returns:
         Path of the new model file, ``out/model.safetensors``.
     """
     out, ids = Path(out), [dataset] if isinstance(dataset, str) else list(dataset)
-    _refuse_existing(out, resume)
+    refuse_existing(out, resume)
     parent = load_model(model)
     store = load_episodes(
         ids, control_period_s=parent.spec.environment.control_period_s, progress=progress
     )
-    _check_sizes(store, parent, ids)
+    check_sizes(store, parent, ids)
     with processes() as group:
         if resume and (out / SETTINGS).exists():
-            training, spec = _stored(out)
+            training, spec = stored(out)
         else:
             training = TrainingSettings(
                 steps={"dynamics": steps}, learning_rate=learning_rate, **settings
             )
-            details = {"recipe": "finetune", "parent": parent.sha256}
+            details = {
+                "recipe": "finetune",
+                "parent": parent.sha256,
+                **carried_on(parent.spec.provenance),
+            }
             spec = dataclasses.replace(
                 parent.spec,
                 provenance={
-                    **_provenance(ids, training, details),
+                    **provenance(ids, training, details),
                     "parent_provenance": parent.spec.provenance,
                 },
             )
-        train_windows, validation = _windows(store, spec, training)
+        train_windows, validation = held_out_split(store, spec, training)
         trainer = Trainer(
             out,
             spec,
@@ -171,7 +183,8 @@ def finetune(
             train_windows,
             validation,
             training,
-            initial=_network_tensors(parent),
+            initial=network_tensors(parent),
+            losses=student_losses(spec, training),
             device=device,
             processes=group,
             progress=progress,
@@ -180,75 +193,7 @@ def finetune(
         return trainer.resume() if resume else trainer.fit()
 
 
-def _refuse_existing(out: Path, resume: bool) -> None:
-    """Before anything slow: a finished or half-finished run is never written over."""
-    if resume and not (out / SETTINGS).exists():
-        raise FileNotFoundError(f"{out} holds no run to resume: {SETTINGS} is missing")
-    if not resume and ((out / CHECKPOINT).exists() or (out / MODEL).exists()):
-        raise FileExistsError(f"{out} already holds a run: resume it, or choose another folder")
-
-
 def _steps(steps: int | dict[str, int] | None) -> dict[str, int]:
     if steps is None:
         return dict(DEFAULT_STEPS)
     return dict.fromkeys(STAGES, steps) if isinstance(steps, int) else {**DEFAULT_STEPS, **steps}
-
-
-def _stored(out: Path) -> tuple[TrainingSettings, ModelSpec]:
-    settings = TrainingSettings.from_json((out / SETTINGS).read_text(encoding="utf-8"))
-    return settings, ModelSpec.from_json((out / SPEC).read_text(encoding="utf-8"))
-
-
-def _windows(
-    store: EpisodeStore, spec: ModelSpec, settings: TrainingSettings
-) -> tuple[Windows, Windows]:
-    train_episodes, held_out = split_episodes(store, settings.validation_fraction, settings.seed)
-    if len(train_episodes) == 0:
-        # A single episode cannot be split: learn from it and validate on it.
-        train_episodes = held_out
-    windows = [
-        Windows(
-            store,
-            horizon=spec.horizon,
-            history=spec.history,
-            discount=spec.discount,
-            termination_penalty=spec.termination_penalty,
-            episodes=episodes,
-        )
-        for episodes in (train_episodes, held_out if len(held_out) else train_episodes)
-    ]
-    return windows[0], windows[1]
-
-
-def _provenance(
-    ids: list[str], settings: TrainingSettings, details: dict[str, Any]
-) -> dict[str, Any]:
-    from dmpc_fast import __version__
-
-    return {
-        **details,
-        "datasets": ids,
-        "package_version": __version__,
-        "torch_version": str(torch.__version__),
-        "training": dataclasses.asdict(settings),
-    }
-
-
-def _check_sizes(store: EpisodeStore, parent: Model, ids: list[str]) -> None:
-    given = store.observations.shape[1], store.actions.shape[1]
-    expected = parent.spec.state_size, parent.spec.action_size
-    if given != expected:
-        raise ValueError(
-            f"datasets {ids} have observation and action sizes {given}, the model has {expected}"
-        )
-    period, own = store.environment.control_period_s, parent.spec.environment.control_period_s
-    if not math.isclose(period, own, rel_tol=1e-6):
-        raise ValueError(f"datasets {ids} have a control period of {period} s, the model {own} s")
-
-
-def _network_tensors(model: Model) -> dict[str, torch.Tensor]:
-    return {
-        name: torch.from_numpy(array.copy())
-        for name, array in model.tensors.items()
-        if not name.startswith("normalizer.")
-    }

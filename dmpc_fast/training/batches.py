@@ -13,10 +13,14 @@ from dmpc_fast.noise import MAX_ANGLE
 from dmpc_fast.normalizer import Normalizer, condition_vector
 from dmpc_fast.spec import STAGES
 
+#: Uniform numbers per example beside its angle.
+EXTRA_DRAWS = 3
+
 
 class Batch(NamedTuple):
     """Normalised tensors of one stage; see training.losses. `clean` and `eps` have no features for
-    the objective, `given` has none for the proposal."""
+    the objective, `given` has none for the proposal. uniform (B, EXTRA_DRAWS): numbers in [0, 1) for
+    losses that draw more than an angle. step: the batch's own, a float32 scalar."""
 
     clean: Tensor
     given: Tensor
@@ -28,6 +32,8 @@ class Batch(NamedTuple):
     continues: Tensor
     value: Tensor
     value_valid: Tensor
+    uniform: Tensor
+    step: Tensor
 
 
 class StageBatches:
@@ -83,10 +89,10 @@ class StageBatches:
         strata = generator.permutation(self._batch_size)
         uniform = (strata + generator.random(self._batch_size)) / self._batch_size
         angle = (MAX_ANGLE * uniform).astype(np.float32)
-        return self._tensors(self._windows.batch(indices[self._slice]), angle, generator)
+        return self._tensors(self._windows.batch(indices[self._slice]), angle, generator, step)
 
     def _tensors(
-        self, window: WindowBatch, angle: np.ndarray, generator: np.random.Generator
+        self, window: WindowBatch, angle: np.ndarray, generator: np.random.Generator, step: int
     ) -> Batch:
         scales = self._normalizer
         actions = scales.action.normalize(window.actions)
@@ -103,6 +109,8 @@ class StageBatches:
         }[self._stage]
         shape = (self._batch_size, *clean.shape[1:])
         eps = generator.standard_normal(shape, dtype=np.float32)[self._slice]
+        # Drawn last, so that losses without a use for them see the draws that they always saw.
+        uniform = generator.random((self._batch_size, EXTRA_DRAWS), dtype=np.float32)[self._slice]
         return Batch(
             clean=_tensor(clean),
             given=_tensor(given),
@@ -114,6 +122,8 @@ class StageBatches:
             continues=torch.from_numpy(window.continues),
             value=torch.from_numpy(scales.value.normalize(window.value)),
             value_valid=torch.from_numpy(window.value_valid),
+            uniform=_tensor(uniform),
+            step=torch.tensor(float(step)),
         )
 
 

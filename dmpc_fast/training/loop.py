@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,7 @@ from dmpc_fast.training.distributed import Processes
 from dmpc_fast.training.metrics import Metrics
 from dmpc_fast.training.settings import TrainingSettings
 from dmpc_fast.training.stage import StageTrainer
+from dmpc_fast.training.stage_loss import StageLoss
 
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
@@ -57,6 +58,7 @@ class Trainer:
         settings: which stages are trained, and how.
         initial: tensors (names of the model file) to start from; needed for stages that are not
             trained, as in fine-tuning.
+        losses: of the stages that do not learn as in ordinary training.
         device: where to train. processes: who else takes part. progress: show a bar.
         callbacks: called at every logged step.
     """
@@ -71,6 +73,7 @@ class Trainer:
         settings: TrainingSettings,
         *,
         initial: dict[str, Tensor] | None = None,
+        losses: Mapping[str, StageLoss] | None = None,
         device: str | torch.device | None = None,
         processes: Processes | None = None,
         progress: bool = True,
@@ -78,7 +81,7 @@ class Trainer:
     ) -> None:
         self.out, self.spec, self.normalizer, self.settings = out, spec, normalizer, settings
         self._train, self._validation = train, validation
-        self._initial = initial or {}
+        self._initial, self._losses = initial or {}, dict(losses or {})
         default = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = torch.device(device or default)
         self._processes = processes or Processes()
@@ -145,7 +148,12 @@ class Trainer:
     ) -> None:
         settings = self.settings
         trainer = StageTrainer(
-            self.spec, stage, settings, device=self._device, processes=self._processes
+            self.spec,
+            stage,
+            settings,
+            device=self._device,
+            processes=self._processes,
+            loss=self._losses.get(stage),
         )
         if checkpoint is not None:
             trainer.load_state(unprefixed("current", checkpoint.tensors))

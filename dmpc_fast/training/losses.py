@@ -58,3 +58,19 @@ def objective_loss(
     going_on = (bce * valid).sum() * scale
     error = outputs[:, -1, 2] - value
     return reward, going_on, (error.square() * value_valid).sum() / batch_size
+
+
+def masked_distance(
+    found: Tensor, wanted: Tensor, valid: Tensor, batch_size: int, huber: float
+) -> Tensor:
+    """Distance of two trajectories (B, F, X) over valid (B, F) steps, a mean over features.
+
+    huber 0: the mean square. Else per example sqrt(|d|^2 / n + huber^2) - huber with the dimension
+    n (pseudo-Huber, Song & Dhariwal 2023), which outliers do not rule.
+    """
+    square = (found - wanted).square() * valid[..., None]
+    features = found.shape[1] * found.shape[2]
+    if not huber:
+        return square.sum() / (batch_size * features)
+    each = square.sum((1, 2)) / features
+    return ((each + huber * huber).sqrt() - huber).sum() / batch_size

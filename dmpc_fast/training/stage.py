@@ -15,8 +15,8 @@ from dmpc_fast.spec import ModelSpec
 from dmpc_fast.training.batches import Batch
 from dmpc_fast.training.checkpoint import clone, prefixed, unprefixed
 from dmpc_fast.training.distributed import Processes
-from dmpc_fast.training.losses import objective_loss, velocity_loss
 from dmpc_fast.training.settings import TrainingSettings
+from dmpc_fast.training.stage_loss import StageLoss, training_loss
 
 OPTIMISER_MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -27,6 +27,7 @@ class StageTrainer:
     Args:
         spec: the model. stage: which of its stages. settings: how to train it.
         device: where. processes: who else takes part.
+        loss: what the stage learns from; that of ordinary training where None.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class StageTrainer:
         *,
         device: torch.device,
         processes: Processes,
+        loss: StageLoss | None = None,
     ) -> None:
         self.stage, self.settings = stage, settings
         self._device, self._processes = device, processes
@@ -59,8 +61,9 @@ class StageTrainer:
             betas=(0.9, 0.99),
             fused=True,
         )
-        loss: Callable[..., tuple[Tensor, dict[str, Tensor]]] = self._loss
-        self._compiled = torch.compile(loss, dynamic=False) if settings.compile else loss
+        self._criterion = loss or training_loss(stage)
+        total: Callable[..., tuple[Tensor, dict[str, Tensor]]] = self._loss
+        self._compiled = torch.compile(total, dynamic=False) if settings.compile else total
 
     def _parameters(self) -> list[nn.Parameter]:
         return [p for p in self.network.parameters() if p.requires_grad]
@@ -69,26 +72,17 @@ class StageTrainer:
         self, network: nn.ModuleList, batch: Batch, batch_size: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum over ensemble members, and its parts for the log."""
-        total, parts = torch.zeros((), device=self._device), {}
+        total = torch.zeros((), device=self._device)
+        parts: dict[str, Tensor] = {}
         precision = torch.bfloat16 if self.settings.precision == "bf16" else torch.float32
         enabled = precision is torch.bfloat16
         with torch.autocast(self._device.type, precision, enabled=enabled):
             for member in network:
-                if self.stage != "objective":
-                    loss = velocity_loss(
-                        cast(TrajectoryTransformer, member), batch.clean, batch.given,
-                        batch.condition, batch.valid, batch.angle, batch.eps, batch_size,
-                    )  # fmt: skip
-                    total = total + loss
-                else:
-                    outputs = member(None, batch.given, batch.condition, valid=batch.valid)
-                    reward, going_on, value = objective_loss(
-                        outputs, batch.rewards, batch.continues, batch.value, batch.valid,
-                        batch.value_valid, batch_size,
-                    )  # fmt: skip
-                    total = total + reward + going_on + value
-                    parts = {"reward": reward, "continues": going_on, "value": value}
-        parts["loss"] = total
+                loss, parts = self._criterion(
+                    cast(TrajectoryTransformer, member), batch, batch_size
+                )
+                total = total + loss
+        parts = {**parts, "loss": total}
         return total, {name: part.detach() for name, part in parts.items()}
 
     def step(self, index: int, batch: Batch) -> dict[str, Tensor]:
@@ -129,14 +123,19 @@ class StageTrainer:
 
     @torch.inference_mode()
     def validate(self, batches: list[Batch], batch_size: int) -> dict[str, float]:
-        """Loss of the averaged weights over held-out batches, eagerly."""
+        """Loss and gates of the averaged weights over held-out batches, eagerly."""
         sums: dict[str, Tensor] = {}
+        batches = [self._to_device(batch) for batch in batches]
         for batch in batches:
-            _, parts = self._loss(self.average, self._to_device(batch), batch_size)
+            _, parts = self._loss(self.average, batch, batch_size)
             for name, part in parts.items():
                 sums[name] = sums.get(name, torch.zeros_like(part)) + part
         self._processes.sum_(list(sums.values()))
-        return {f"validation_{name}": float(total) / len(batches) for name, total in sums.items()}
+        figures = {name: float(total) / len(batches) for name, total in sums.items()}
+        for member in self.average:
+            network = cast(TrajectoryTransformer, member)
+            figures |= self._criterion.gates(network, batches, self._processes)
+        return {f"validation_{name}": figure for name, figure in figures.items()}
 
     def _to_device(self, batch: Batch) -> Batch:
         if self._device.type == "cpu":

@@ -1,0 +1,90 @@
+"""What runs of training, fine-tuning and distillation share: folders, windows, provenance, checks."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dmpc_fast.data.minari import EpisodeStore
+from dmpc_fast.data.windows import Windows, split_episodes
+from dmpc_fast.model_file import Model
+from dmpc_fast.spec import ModelSpec
+from dmpc_fast.training.loop import CHECKPOINT, MODEL, SETTINGS, SPEC
+from dmpc_fast.training.settings import TrainingSettings
+
+
+def refuse_existing(out: Path, resume: bool) -> None:
+    """Before anything slow: a finished or half-finished run is never written over."""
+    if resume and not (out / SETTINGS).exists():
+        raise FileNotFoundError(f"{out} holds no run to resume: {SETTINGS} is missing")
+    if not resume and ((out / CHECKPOINT).exists() or (out / MODEL).exists()):
+        raise FileExistsError(f"{out} already holds a run: resume it, or choose another folder")
+
+
+def stored(out: Path) -> tuple[TrainingSettings, ModelSpec]:
+    """Settings and description that a run's folder was made with."""
+    settings = TrainingSettings.from_json((out / SETTINGS).read_text(encoding="utf-8"))
+    return settings, ModelSpec.from_json((out / SPEC).read_text(encoding="utf-8"))
+
+
+def held_out_split(
+    store: EpisodeStore, spec: ModelSpec, settings: TrainingSettings
+) -> tuple[Windows, Windows]:
+    """Windows of the episodes to learn from and of those held out."""
+    train_episodes, held_out = split_episodes(store, settings.validation_fraction, settings.seed)
+    if len(train_episodes) == 0:
+        # A single episode cannot be split: learn from it and validate on it.
+        train_episodes = held_out
+    windows = [
+        Windows(
+            store,
+            horizon=spec.horizon,
+            history=spec.history,
+            discount=spec.discount,
+            termination_penalty=spec.termination_penalty,
+            episodes=episodes,
+        )
+        for episodes in (train_episodes, held_out if len(held_out) else train_episodes)
+    ]
+    return windows[0], windows[1]
+
+
+def provenance(
+    ids: list[str], settings: TrainingSettings, details: dict[str, Any]
+) -> dict[str, Any]:
+    """What a model file says of its making: `details`, data, settings and versions."""
+    from dmpc_fast import __version__
+
+    return {
+        **details,
+        "datasets": ids,
+        "package_version": __version__,
+        "torch_version": str(torch.__version__),
+        "training": dataclasses.asdict(settings),
+    }
+
+
+def check_sizes(store: EpisodeStore, parent: Model, ids: list[str]) -> None:
+    """Raises ValueError where the data are not of the robot that `parent` is for."""
+    given = store.observations.shape[1], store.actions.shape[1]
+    expected = parent.spec.state_size, parent.spec.action_size
+    if given != expected:
+        raise ValueError(
+            f"datasets {ids} have observation and action sizes {given}, the model has {expected}"
+        )
+    period, own = store.environment.control_period_s, parent.spec.environment.control_period_s
+    if not math.isclose(period, own, rel_tol=1e-6):
+        raise ValueError(f"datasets {ids} have a control period of {period} s, the model {own} s")
+
+
+def network_tensors(model: Model) -> dict[str, torch.Tensor]:
+    """Copies of the networks' weights, by their names in the file."""
+    return {
+        name: torch.from_numpy(array.copy())
+        for name, array in model.tensors.items()
+        if not name.startswith("normalizer.")
+    }
