@@ -60,20 +60,19 @@ cpu::Product columns(const PackedLinear& layer, int first, int count, int tile_c
 
 void Activations::reserve(const PackedNetwork& n, int candidates, const cpu::Kernels& kernels) {
     const auto rows = static_cast<std::size_t>(candidates) * n.sizes.tokens();
-    const int bytes = kernels.of(n.blocks.front().qkv.precision).element_bytes;
+    const cpu::OperandKernels& operand = kernels.of(n.blocks.front().qkv.precision);
+    const auto floats = [](std::size_t bytes) { return bytes / sizeof(float) + 1; };
     grow(features_, rows * n.token.depth);
     grow(outputs_, rows * n.final_out.columns);
     grow(residual_, rows * n.width);
-    grow(normed_, rows * n.width);
-    grow(qkv_, cut_heads(n, kernels.lanes, bytes).bytes(rows) / sizeof(float) + 1);
+    // The last norm leaves float32 whatever the others do.
+    grow(normed_,
+         std::max(rows * n.width, floats(operand.normed_bytes(static_cast<int>(rows), n.width))));
+    grow(qkv_, floats(cut_heads(n, kernels.lanes, operand.element_bytes).bytes(rows)));
     grow(attended_, rows * n.inner);
-    grow(hidden_,
-         cut_hidden(n, kernels.lanes, kernels.of(n.blocks.front().qkv.precision)).bytes(rows) /
-                 sizeof(float) +
-             1);
-    const int deepest = std::max({n.width, n.inner, n.mlp});
-    const auto& operand = kernels.of(n.blocks.front().qkv.precision);
-    grow(quantised_, operand.product_scratch(static_cast<int>(rows), deepest) / sizeof(float) + 1);
+    grow(hidden_, floats(cut_hidden(n, kernels.lanes, operand).bytes(rows)));
+    const int deepest = std::max(n.inner, n.mlp);
+    grow(quantised_, floats(operand.residual_scratch(static_cast<int>(rows), deepest)));
     grow(scratch_, kernels.attention_scratch(n.sizes.tokens(), n.head_size));
 }
 
@@ -128,7 +127,6 @@ void attention_half(const Pass& pass, const PackedBlock& block, const float* mod
         p.a = normed;
         p.a_stride = n.width;
         p.c = qkv;
-        p.scratch = pass.quantised;
         p.c_stride = count;
         operand.product_operand(p);
         operand.attention({.candidates = pass.candidates,
@@ -160,7 +158,6 @@ void mlp_half(const Pass& pass, const PackedBlock& block, const float* modulatio
         in.a = normed;
         in.a_stride = n.width;
         in.c = hidden;
-        in.scratch = pass.quantised;
         in.c_stride = count;
         operand.product_gelu(in);
 

@@ -1,6 +1,7 @@
 #include "packed_network.hpp"
 
 #include <cmath>
+#include <numbers>
 
 namespace dmpc {
 namespace {
@@ -78,7 +79,8 @@ public:
         const float* bias = tensor_(name + ".bias");
         const int width = sizes.width, size = sizes.head_size, wide = padded(size);
         const int inner = sizes.heads * size;
-        const float scale = 1.0f / std::sqrt(static_cast<float>(size));
+        // The softmax scale, in powers of two as `attention` takes them.
+        const float scale = std::numbers::log2e_v<float> / std::sqrt(static_cast<float>(size));
         const auto source = [=](int c) {  // row of the stored matrix, -1 for padding
             const int head = c / (3 * wide), part = c / wide % 3, i = c % wide;
             return i < size ? part * inner + head * size + i : -1;

@@ -1,12 +1,32 @@
-// Attention of each candidate over its own tokens, a tile of rows at a time: logits, softmax and
-// the weighted sum of values never leave L1.
+// Attention of each candidate over its own tokens, a block of rows at a time: logits, softmax and
+// the weighted sum of values never leave L1. Logits are powers of two: log2(e) and the softmax
+// scale are folded into q.
 namespace dmpc::cpu::DMPC_TARGET {
 
-/// Packed keys and values of a head, then logits, weights and sums of a tile of rows.
+/// Rows of logits that become weights together: enough that the latencies of one kLanes of them,
+/// of the folds above all, hide behind the other's work.
+constexpr int kSoftmaxRows = 2 * kLanes;
+
+/// Packed keys and values of a head, then logits, weights and sums of a block of rows.
 inline std::size_t attention_scratch(int tokens, int head_size) {
     const auto padded = static_cast<std::size_t>(round_up(tokens, kLanes));
     const auto size = static_cast<std::size_t>(head_size);
-    return 2 * size * padded + kRowTile * (2 * padded + size);
+    return 2 * size * padded + kSoftmaxRows * (2 * padded + size);
+}
+
+/// A square of keys, kLanes tokens of kLanes words or of half as many, turned: words of all tokens.
+/// Half a square is made of two halves of the tokens. from(i) is what token i holds.
+template <bool Half, class From>
+inline void turn_keys(From from, std::uint32_t* out, int out_stride) {
+    constexpr int count = Half ? kLanes / 2 : kLanes;
+    U32 rows[count];
+#pragma GCC unroll 16
+    for (int i = 0; i < count; ++i) {
+        rows[i] = Half ? join_halves(from(i), from(i + kLanes / 2)) : load_as<U32>(from(i));
+    }
+    transpose(rows);
+#pragma GCC unroll 16
+    for (int i = 0; i < count; ++i) store(out + std::ptrdiff_t{i} * out_stride, rows[i]);
 }
 
 /// Keys as the weights of a product: out (head size in words, tokens padded). A word is a float32
@@ -14,23 +34,27 @@ inline std::size_t attention_scratch(int tokens, int head_size) {
 template <class Element>
 inline void pack_keys(const Element* keys, std::ptrdiff_t stride, int tokens, int head_size,
                       std::uint32_t* out) {
-    constexpr int elements = 4 / sizeof(Element);  // per word
-    const int padded = round_up(tokens, kLanes);
-    for (int word = 0; word < head_size / elements; word += kLanes) {
-        const int words = minimum(kLanes, head_size / elements - word);
-        for (int token = 0; token < padded; token += kLanes) {
-            U32 rows[kLanes] = {};
-            const int count = minimum(kLanes, tokens - token);
-            for (int i = 0; i < count; ++i) {
-                const Element* from = keys + (token + i) * stride + word * elements;
-                if (words == kLanes) {
-                    rows[i] = load_as<U32>(from);
+    constexpr int elements = 4 / sizeof(Element);
+    alignas(64) static constexpr Element zeros[kLanes * elements] = {};
+    const int padded = round_up(tokens, kLanes), words = head_size / elements;
+    for (int token = 0; token < padded; token += kLanes) {
+        for (int word = 0; word < words; word += kLanes) {
+            const Element* first = keys + token * stride + word * elements;
+            std::uint32_t* to = out + std::ptrdiff_t{word} * padded + token;
+            const auto turn = [&](auto from) {
+                // Of bfloat16, the last words may fill half a vector.
+                if (words - word < kLanes) {
+                    turn_keys<true>(from, to, padded);
                 } else {
-                    __builtin_memcpy(&rows[i], from, static_cast<std::size_t>(words) * 4);
+                    turn_keys<false>(from, to, padded);
                 }
+            };
+            if (token + kLanes <= tokens) {
+                turn([=](int i) { return first + i * stride; });
+            } else {
+                const int count = tokens - token;
+                turn([=](int i) { return i < count ? first + i * stride : zeros; });
             }
-            transpose(rows);
-            for (int i = 0; i < words; ++i) store(out + (word + i) * padded + token, rows[i]);
         }
     }
 }
@@ -48,47 +72,59 @@ inline const std::uint32_t* pack_values(const std::uint16_t* values, std::ptrdif
     packed_stride = head_size;
     for (int token = 0; token < tokens; token += 2) {
         const std::uint16_t* even = values + token * stride;
-        const std::uint16_t* odd = even + stride;
+        std::uint32_t* to = out + token / 2 * head_size;
         for (int i = 0; i < head_size; i += kLanes) {
-            U32 word = widen(even + i);
-            if (token + 1 < tokens) {
-                word |= widen(odd + i) << 16;
-            }
-            store(out + token / 2 * head_size + i, word);
+            store(to + i,
+                  token + 1 < tokens ? interleave(even + i, even + stride + i) : widen(even + i));
         }
     }
     return out;
 }
 
-/// Turns rows of logits into unnormalised weights, 0 past `tokens`, and gives 1 / their sums. Step
-/// by step for all rows, so that their latencies overlap.
-template <class Operand>
-inline void softmax(const float* logits, int rows, int tokens, typename Operand::Element* weights,
+/// Hides logits past `tokens`.
+inline void mask(float* logits, int rows, int tokens) {
+    const int padded = round_up(tokens, kLanes), last = padded - kLanes;
+    for (int r = 0; r < rows; ++r) {
+        float* end = logits + r * padded + last;
+        store(end, keep_first(load(end), tokens - last, splat(-3.0e38f)));
+    }
+}
+
+/// Turns up to kSoftmaxRows rows of logits into unnormalised weights and gives 1 / their sums.
+/// Vectors: of a row, or 0 for any number of them.
+template <class Operand, int Vectors>
+inline void softmax(const float* logits, int rows, int padded, typename Operand::Element* weights,
                     float* inverse) {
-    const int padded = round_up(tokens, kLanes);
-    const int last = padded - kLanes, valid = tokens - last;
-    float peaks[kRowTile];
-    for (int r = 0; r < rows; ++r) {
-        const float* row = logits + r * padded;
-        F32 top = keep_first(load(row + last), valid, splat(-3.0e38f));
-        for (int i = 0; i < last; i += kLanes) top = max(top, load(row + i));
-        peaks[r] = largest(top);
-    }
-    for (int r = 0; r < rows; ++r) {
-        const float* row = logits + r * padded;
-        typename Operand::Element* out = weights + r * padded;
-        F32 total{};
-        for (int i = 0; i < last; i += kLanes) {
-            const F32 weight = exponential<Operand::kRough>(load(row + i) - peaks[r]);
-            Operand::put(out + i, weight);
-            total += weight;
+    if (Vectors) padded = Vectors * kLanes;
+    F32 each[kLanes];
+    for (int first = 0; first < rows; first += kLanes) {
+        const int count = minimum(kLanes, rows - first);
+#pragma GCC unroll 4
+        for (int r = 0; r < count; ++r) {
+            const float* row = logits + (first + r) * padded;
+            F32 top = load(row);
+            for (int i = kLanes; i < padded; i += kLanes) top = max(top, load(row + i));
+            each[r] = top;
         }
-        const F32 open = exponential<Operand::kRough>(load(row + last) - peaks[r]);
-        const F32 weight = keep_first(open, valid, F32{});
-        Operand::put(out + last, weight);
-        inverse[r] = sum(total + weight);
+        // Until the rows are done, `inverse` holds what is largest in each.
+        store(inverse + first, largest_of_each(each));
     }
-    for (int r = 0; r < rows; ++r) inverse[r] = 1.0f / inverse[r];
+    for (int first = 0; first < rows; first += kLanes) {
+        const int count = minimum(kLanes, rows - first);
+#pragma GCC unroll 2
+        for (int r = 0; r < count; ++r) {
+            const std::ptrdiff_t at = std::ptrdiff_t{first + r} * padded;
+            const F32 top = splat(inverse[first + r]);
+            F32 total{};
+            for (int i = 0; i < padded; i += kLanes) {
+                const F32 weight = power_of_two<Operand::kRough>(load(logits + at + i) - top);
+                Operand::put(weights + at + i, weight);
+                total += weight;
+            }
+            each[r] = total;
+        }
+        store(inverse + first, 1.0f / sum_of_each(each));
+    }
 }
 
 /// out (rows, columns) = a (rows, steps x depth step) b (steps, columns).
@@ -96,50 +132,63 @@ template <class Operand>
 inline void small_product(int rows, const typename Operand::Element* a, std::ptrdiff_t a_stride,
                           int steps, const typename Operand::Packed* b, std::ptrdiff_t b_stride,
                           int columns, float* out) {
+    // Tiles that divide the usual numbers of tokens.
+    constexpr int tall = kTallTile, wide = kTallTile / 2;
     for (int column = 0; column < columns; column += kTileColumns) {
         const int vectors = minimum(kTileVectors, (columns - column) / kLanes);
-        kTiles<Operand>.table[rows][vectors](a, a_stride, b + column, b_stride, steps, out + column,
-                                             columns);
+        const int most = vectors == 1 ? tall : wide;
+        for (int row = 0; row < rows; row += most) {
+            kTiles<Operand>.table[minimum(most, rows - row)][vectors](
+                a + row * a_stride, a_stride, b + column, b_stride, steps,
+                out + row * columns + column, columns);
+        }
     }
 }
 
 template <class Operand>
-void attention(const Attention& t) {
+void attention(const Attention& given) {
     using Element = typename Operand::Element;
     using Packed = typename Operand::Packed;
+    const Attention t = given;  // a copy, which no store can change
     const int padded = round_up(t.tokens, kLanes);
     auto* keys = reinterpret_cast<std::uint32_t*>(t.scratch);
     std::uint32_t* values = keys + std::ptrdiff_t{t.head_size} * padded;
     auto* logits = reinterpret_cast<float*>(values + std::ptrdiff_t{t.head_size} * padded);
-    auto* weights = reinterpret_cast<Element*>(logits + kRowTile * padded);
-    float* sums = logits + 2 * kRowTile * padded;
+    auto* weights = reinterpret_cast<Element*>(logits + kSoftmaxRows * padded);
+    float* sums = logits + 2 * kSoftmaxRows * padded;
+    float inverse[kSoftmaxRows];
+    const auto softmax_rows = padded == kLanes       ? softmax<Operand, 1>
+                              : padded == 2 * kLanes ? softmax<Operand, 2>
+                                                     : softmax<Operand, 0>;
+    const int key_steps = t.head_size / Operand::kDepthStep;
     const int value_steps = (t.tokens + Operand::kDepthStep - 1) / Operand::kDepthStep;
 
-    for (int candidate = 0; candidate < t.candidates; ++candidate) {
-        const std::ptrdiff_t first = std::ptrdiff_t{candidate} * t.tokens;
-        for (int head = 0; head < t.heads; ++head) {
-            const Element* q =
-                static_cast<const Element*>(t.qkv) + first * t.qkv_stride + head * 3 * t.head_size;
-            Element* out = static_cast<Element*>(t.out) + first * t.out_stride + head * t.head_size;
-            pack_keys(q + t.head_size, t.qkv_stride, t.tokens, t.head_size, keys);
-            std::ptrdiff_t v_stride;
-            const Packed* v = pack_values(q + 2 * t.head_size, t.qkv_stride, t.tokens, t.head_size,
-                                          values, v_stride);
-            for_row_tiles(t.tokens, [&](int row, int count) {
-                small_product<Operand>(
-                    count, q + row * t.qkv_stride, t.qkv_stride, t.head_size / Operand::kDepthStep,
-                    reinterpret_cast<const Packed*>(keys), padded, padded, logits);
-                float inverse[kRowTile];
-                softmax<Operand>(logits, count, t.tokens, weights, inverse);
-                small_product<Operand>(count, weights, padded, value_steps, v, v_stride,
-                                       t.head_size, sums);
-                for (int r = 0; r < count; ++r) {
-                    for (int i = 0; i < t.head_size; i += kLanes) {
-                        const F32 value = load(sums + r * t.head_size + i) * inverse[r];
-                        Operand::put(out + (row + r) * t.out_stride + i, value);
-                    }
+    for (int item = 0; item < t.candidates * t.heads; ++item) {
+        const int head = item % t.heads;
+        const std::ptrdiff_t first = std::ptrdiff_t{item / t.heads} * t.tokens;
+        const Element* q =
+            static_cast<const Element*>(t.qkv) + first * t.qkv_stride + head * 3 * t.head_size;
+        Element* out = static_cast<Element*>(t.out) + first * t.out_stride + head * t.head_size;
+        pack_keys(q + t.head_size, t.qkv_stride, t.tokens, t.head_size, keys);
+        std::ptrdiff_t v_stride;
+        const Packed* v =
+            pack_values(q + 2 * t.head_size, t.qkv_stride, t.tokens, t.head_size, values, v_stride);
+        for (int row = 0; row < t.tokens; row += kSoftmaxRows) {
+            const int count = minimum(kSoftmaxRows, t.tokens - row);
+            small_product<Operand>(count, q + row * t.qkv_stride, t.qkv_stride, key_steps,
+                                   reinterpret_cast<const Packed*>(keys), padded, padded, logits);
+            if (t.tokens < padded) mask(logits, count, t.tokens);
+            softmax_rows(logits, count, padded, weights, inverse);
+            small_product<Operand>(count, weights, padded, value_steps, v, v_stride, t.head_size,
+                                   sums);
+            const float* from = sums;
+            for (int r = 0; r < count; ++r) {
+                Element* to = out + (row + r) * t.out_stride;
+                const F32 factor = splat(inverse[r]);
+                for (int i = 0; i < t.head_size; i += kLanes, from += kLanes) {
+                    Operand::put(to + i, load(from) * factor);
                 }
-            });
+            }
         }
     }
 }

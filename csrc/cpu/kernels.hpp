@@ -16,8 +16,9 @@ namespace dmpc::cpu {
 
 enum class InstructionSet { automatic, portable, avx2, avx512, avx512_bf16 };
 
-/// Number type of the operands of the large matrix products; residuals are float32. With int8,
-/// activations stay bfloat16 between products, and each product quantises what it reads.
+/// Number type of the operands of the large matrix products; residuals are float32. With int8, a
+/// norm leaves bytes for the product that follows it, other activations are bfloat16, and
+/// `product_residual` quantises what it reads.
 enum class Precision { float32, bfloat16, int8 };
 inline constexpr int kPrecisions = 3;
 
@@ -38,7 +39,7 @@ struct Product {
     const float* positions = nullptr;  // tokens: (tokens, columns)
     std::ptrdiff_t positions_stride = 0;
     int tokens = 1;           // rows of one candidate
-    void* scratch = nullptr;  // product_scratch(rows, depth) bytes, aligned to 64
+    void* scratch = nullptr;  // of product_residual: residual_scratch(rows, depth) bytes
 };
 
 /// out = layer_norm(x) * scale + shift, row by row, over the first `width` of `padded` columns.
@@ -48,10 +49,10 @@ struct Norm {
     int padded = 0;
     const float* x = nullptr;
     std::ptrdiff_t x_stride = 0;
-    const float* scale = nullptr;  // (padded); holds 1 + scale, 0 in the padding
-    const float* shift = nullptr;  // (padded); 0 in the padding
-    void* out = nullptr;           // operand type
-    std::ptrdiff_t out_stride = 0;
+    const float* scale = nullptr;   // (padded); holds 1 + scale, 0 in the padding
+    const float* shift = nullptr;   // (padded); 0 in the padding
+    void* out = nullptr;            // normed_bytes(rows, padded)
+    std::ptrdiff_t out_stride = 0;  // padded, where out is not of a plain type
 };
 
 /// Bidirectional attention inside each candidate; heads stand side by side as [q | k | v].
@@ -59,7 +60,7 @@ struct Attention {
     int candidates = 0;
     int tokens = 0;
     int heads = 0;
-    int head_size = 0;          // padded; the softmax scale is folded into q
+    int head_size = 0;          // padded; log2(e) and the softmax scale are folded into q
     const void* qkv = nullptr;  // operand type, (candidates x tokens, heads x 3 x head_size)
     std::ptrdiff_t qkv_stride = 0;
     void* out = nullptr;  // operand type, (candidates x tokens, heads x head_size)
@@ -90,15 +91,17 @@ struct Update {
 
 /// Kernels that depend on the operand type.
 struct OperandKernels {
-    int element_bytes;  // of an activation that enters a product
+    int element_bytes;  // of an activation, unless a norm leaves it
     std::size_t (*packed_bytes)(int depth, int columns);
-    std::ptrdiff_t (*tile_stride)(int depth);  // bytes
-    std::size_t (*product_scratch)(int rows, int depth);
+    std::ptrdiff_t (*tile_stride)(int depth);          // bytes
+    std::size_t (*normed_bytes)(int rows, int depth);  // of what a norm leaves
+    std::size_t (*residual_scratch)(int rows, int depth);
     bool splits_depth;  // whether packed weights can be entered at a depth inside
     /// Bytes by which packed weights advance per unit of depth, within one tile of columns.
     std::ptrdiff_t (*depth_stride)();
     /// weight (columns, depth), row-major and already padded -> packed.
     void (*pack)(const float* weight, int depth, int columns, void* packed);
+    // What a norm has left is the operand of all products but that of the residual.
     void (*product_store)(const Product&);     // c float32
     void (*product_operand)(const Product&);   // c operand type
     void (*product_gelu)(const Product&);      // c = gelu_tanh(...), operand type
@@ -116,8 +119,7 @@ struct Kernels {
     std::size_t (*attention_scratch)(int tokens, int head_size);  // floats
     void (*normals)(const Normals&);
     void (*update)(const Update&);
-    void (*silu)(float* x, int count);     // count: any
-    void (*sigmoid)(float* x, int count);  // count: any
+    void (*silu)(float* x, int count);  // count: any
 
     const OperandKernels& of(Precision precision) const {
         return operand[static_cast<int>(precision)];

@@ -18,11 +18,13 @@ private:
 
 /// Sums that are what they should be.
 struct PlainFinish {
+    PlainFinish() = default;
     PlainFinish(const void*, int, int) {}
     template <class Source>
     F32 operator()(const float* sums, const Source&, int) const {
-        return load(sums);
+        return load(sums) + bias;
     }
+    F32 bias;
 };
 
 struct Float32 {
@@ -33,7 +35,6 @@ struct Float32 {
     static constexpr int kColumnWords = 0;  // packed per column besides its weights
     using Weights = F32;
     using Sums = F32;
-    using Source = PlainSource<Element>;
     using Finish = PlainFinish;
 
     static Weights weights(const Packed* from) { return load(from); }
@@ -57,7 +58,6 @@ struct Bfloat16 {
     static constexpr int kColumnWords = 0;
     using Weights = U32;
     using Sums = F32;
-    using Source = PlainSource<Element>;
     using Finish = PlainFinish;
 
     static Weights weights(const Packed* from) { return load_as<U32>(from); }

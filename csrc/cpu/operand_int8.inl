@@ -13,42 +13,84 @@ inline std::size_t quantised_bytes(int rows, int depth) {
     return (count * sizeof(float) + 63) / 64 * 64 + count * static_cast<std::size_t>(depth);
 }
 
-/// The rows of a product as offset bytes, and what one unit of each row is worth.
-class QuantisedSource {
+inline void put_bytes(std::uint8_t* to, F32 value, F32 to_byte) {
+    store_low_bytes(to, bits<U32>(value * to_byte + (kRounding + kByteOffset)));
+}
+
+inline F32 magnitude(F32 v) { return bits<F32>(bits<U32>(v) & 0x7FFFFFFFu); }
+
+/// The rows of a product as offset bytes, and what one unit of each row is worth: views of
+/// quantised_bytes(rows, depth).
+class QuantisedRows {
 public:
-    explicit QuantisedSource(const Product& p)
-        : scales_(static_cast<float*>(p.scratch)),
-          bytes_(static_cast<std::uint8_t*>(p.scratch) + quantised_bytes(p.rows, 0)),
-          depth_(p.depth) {
-        for (int row = 0; row < p.rows; ++row) {
-            quantise(static_cast<const std::uint16_t*>(p.a) + row * p.a_stride, row);
-        }
-    }
-    const std::uint8_t* row(int row) const { return bytes_ + std::ptrdiff_t{row} * depth_; }
+    QuantisedRows(void* memory, int rows, int depth)
+        : scales_(static_cast<float*>(memory)),
+          bytes_(static_cast<std::uint8_t*>(memory) + quantised_bytes(rows, 0)),
+          depth_(depth) {}
+    std::uint8_t* row(int row) const { return bytes_ + std::ptrdiff_t{row} * depth_; }
     std::ptrdiff_t stride() const { return depth_; }
     float scale(int row) const { return scales_[row]; }
 
-private:
-    void quantise(const std::uint16_t* from, int row) {
-        F32 top{};
-        for (int i = 0; i < depth_; i += kLanes) {
-            top = max(top, bits<F32>((widen(from + i) & 0x7FFFu) << 16));
-        }
-        const float peak = largest(top);
-        const float inverse = peak > 0.0f ? kLargestByte / peak : 0.0f;
-        scales_[row] = peak / kLargestByte;
-        std::uint8_t* to = bytes_ + std::ptrdiff_t{row} * depth_;
-        for (int i = 0; i < depth_; i += kLanes) {
-            // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
-            const F32 shifted =
-                bits<F32>(widen(from + i) << 16) * inverse + (12582912.0f + kByteOffset);
-            store_low_bytes(to + i, bits<U32>(shifted));
-        }
+    /// Scales of up to kLanes rows from their largest magnitudes; inverse: what makes a number a
+    /// byte.
+    void set_scales(int first, int rows, F32 peaks, float* inverse) {
+        float scales[kLanes];
+        store(scales, peaks / kLargestByte);
+        store(inverse, peaks > F32{} ? kLargestByte / peaks : F32{});
+        __builtin_memcpy(scales_ + first, scales, static_cast<std::size_t>(rows) * sizeof(float));
     }
 
+private:
     float* scales_;
     std::uint8_t* bytes_;
     int depth_;
+};
+
+/// Rows that a norm has left as bytes.
+class QuantisedSource : public QuantisedRows {
+public:
+    explicit QuantisedSource(const Product& p)
+        : QuantisedRows(const_cast<void*>(p.a), p.rows, p.depth) {}
+};
+
+/// Rows of bfloat16, quantised into the product's scratch.
+class QuantisingSource : public QuantisedRows {
+public:
+    explicit QuantisingSource(const Product& p) : QuantisedRows(p.scratch, p.rows, p.depth) {
+        const auto* a = static_cast<const std::uint16_t*>(p.a);
+        for (int first = 0; first < p.rows; first += kLanes) {
+            const int rows = minimum(kLanes, p.rows - first);
+            F32 peaks[kLanes];
+            for (int row = 0; row < rows; ++row) {
+                peaks[row] = peak(a + (first + row) * p.a_stride, p.depth);
+            }
+            float inverse[kLanes];
+            set_scales(first, rows, largest_of_each(peaks), inverse);
+            for (int row = 0; row < rows; ++row) {
+                const std::uint16_t* from = a + (first + row) * p.a_stride;
+                std::uint8_t* to = this->row(first + row);
+                const F32 to_byte = splat(inverse[row]);
+#pragma GCC unroll 4
+                for (int i = 0; i < p.depth; i += kLanes) {
+                    put_bytes(to + i, bits<F32>(widen(from + i) << 16), to_byte);
+                }
+            }
+        }
+    }
+
+private:
+    /// Lanes whose largest is the row's largest magnitude, taken two numbers to a word.
+    static F32 peak(const std::uint16_t* from, int depth) {
+        constexpr std::uint32_t magnitudes = 0x7FFF7FFFu;
+        U32 top{};
+        int i = 0;
+#pragma GCC unroll 4
+        for (; i + 2 * kLanes <= depth; i += 2 * kLanes) {
+            top = larger_halves(top, load_as<U32>(from + i) & magnitudes);
+        }
+        if (i < depth) top = larger_halves(top, widen(from + i) & magnitudes);
+        return bits<F32>(larger_halves(top & 0xFFFF0000u, top << 16));
+    }
 };
 
 struct Int8 {
@@ -58,7 +100,6 @@ struct Int8 {
     static constexpr int kColumnWords = 2;  // scale, then what the offset adds
     using Weights = U32;
     using Sums = I32;
-    using Source = QuantisedSource;
 
     static Weights weights(const Packed* from) { return load_as<U32>(from); }
 
@@ -101,17 +142,18 @@ struct Int8 {
 
     /// Integers back to numbers: columns of vector `v` of a tile.
     struct Finish {
+        Finish() = default;
         Finish(const Packed* tile, int depth, int v) {
             const Packed* words =
                 tile + std::ptrdiff_t{depth / kDepthStep} * kTileColumns + v * kLanes;
             scale = bits<F32>(load_as<U32>(words));
             offset = load_as<I32>(words + kTileColumns);
         }
-        F32 operator()(const float* sums, const QuantisedSource& source, int row) const {
-            const I32 exact = load_as<I32>(sums) - offset;
-            return __builtin_convertvector(exact, F32) * (scale * source.scale(row));
+        F32 operator()(const float* sums, const QuantisedRows& source, int row) const {
+            const F32 exact = __builtin_convertvector(load_as<I32>(sums) - offset, F32);
+            return exact * source.scale(row) * scale + bias;
         }
-        F32 scale;
+        F32 scale, bias;
         I32 offset;
     };
 };

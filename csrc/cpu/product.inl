@@ -42,15 +42,15 @@ void tile(const typename Operand::Element* a, std::ptrdiff_t a_stride,
 /// instruction set.
 template <class Operand>
 struct Tiles {
-    TileFunction<Operand> table[kRowTile + 1][kTileVectors + 1] = {};
+    TileFunction<Operand> table[kTallTile + 1][kTileVectors + 1] = {};
 
-    constexpr Tiles() { fill<kRowTile>(); }
+    constexpr Tiles() { fill<kTallTile>(); }
 
 private:
     template <int Rows>
     constexpr void fill() {
         table[Rows][1] = tile<Operand, Rows, 1>;
-        table[Rows][2] = tile<Operand, Rows, 2>;
+        if constexpr (Rows <= kRowTile) table[Rows][2] = tile<Operand, Rows, 2>;
         if constexpr (Rows > 1) fill<Rows - 1>();
     }
 };
@@ -60,24 +60,31 @@ constexpr Tiles<Operand> kTiles;
 /// Calls body(first_row, count) for near-equal runs of at most kRowTile rows.
 template <class Body>
 inline void for_row_tiles(int rows, Body body) {
-    int tiles = (rows + kRowTile - 1) / kRowTile;
-    for (int row = 0; tiles > 0; --tiles) {
-        const int count = (rows - row + tiles - 1) / tiles;
+    const int tiles = (rows + kRowTile - 1) / kRowTile;
+    const int size = rows / tiles, larger = rows % tiles;
+    for (int tile = 0, row = 0; tile < tiles; ++tile) {
+        const int count = size + (tile < larger ? 1 : 0);
         body(row, count);
         row += count;
     }
 }
 
-/// How a tile of sums becomes part of c. `apply` gets one vector at (row, column).
+// How a tile of sums becomes part of c. An epilogue serves one tile of columns, whose rows it sees
+// in order; it gets one vector at a time, number v of the tile.
+
 struct StoreEpilogue {
-    static void apply(const Product& p, int row, int column, F32 value) {
+    StoreEpilogue(const Product&, int, int) {}
+    void begin_row(const Product&) {}
+    void put(const Product& p, int row, int column, int, F32 value) const {
         store(static_cast<float*>(p.c) + row * p.c_stride + column, value);
     }
 };
 
 template <class Operand>
 struct OperandEpilogue {
-    static void apply(const Product& p, int row, int column, F32 value) {
+    OperandEpilogue(const Product&, int, int) {}
+    void begin_row(const Product&) {}
+    void put(const Product& p, int row, int column, int, F32 value) const {
         using Element = typename Operand::Element;
         Operand::put(static_cast<Element*>(p.c) + row * p.c_stride + column, value);
     }
@@ -85,7 +92,9 @@ struct OperandEpilogue {
 
 template <class Operand>
 struct GeluEpilogue {
-    static void apply(const Product& p, int row, int column, F32 value) {
+    GeluEpilogue(const Product&, int, int) {}
+    void begin_row(const Product&) {}
+    void put(const Product& p, int row, int column, int, F32 value) const {
         using Element = typename Operand::Element;
         Operand::put(static_cast<Element*>(p.c) + row * p.c_stride + column,
                      gelu<Operand::kRough>(value));
@@ -93,42 +102,66 @@ struct GeluEpilogue {
 };
 
 struct ResidualEpilogue {
-    static void apply(const Product& p, int row, int column, F32 value) {
-        float* c = static_cast<float*>(p.c) + row * p.c_stride + column;
-        store(c, load(c) + load(p.gate + column) * value);
+    ResidualEpilogue(const Product& p, int column, int vectors) {
+        for (int v = 0; v < vectors; ++v) gate[v] = load(p.gate + column + v * kLanes);
     }
+    void begin_row(const Product&) {}
+    void put(const Product& p, int row, int column, int v, F32 value) const {
+        float* c = static_cast<float*>(p.c) + row * p.c_stride + column;
+        store(c, load(c) + gate[v] * value);
+    }
+    F32 gate[kTileVectors];
 };
 
 struct TokensEpilogue {
-    static void apply(const Product& p, int row, int column, F32 value) {
-        const float* position = p.positions + row % p.tokens * p.positions_stride + column;
+    TokensEpilogue(const Product&, int, int) {}
+    void begin_row(const Product& p) { token = token + 1 == p.tokens ? 0 : token + 1; }
+    void put(const Product& p, int row, int column, int, F32 value) const {
+        const float* position = p.positions + token * p.positions_stride + column;
         store(static_cast<float*>(p.c) + row * p.c_stride + column, value + load(position));
     }
+    int token = -1;
 };
 
-template <class Operand, class Epilogue>
-void product(const Product& p) {
-    using Packed = typename Operand::Packed;
+/// All rows of one tile of columns. `p` is a copy, which no store can change.
+template <class Operand, int Vectors, class Epilogue, class Source>
+inline void product_columns(const Product p, const Source source, int column,
+                            const typename Operand::Packed* b) {
     alignas(64) float sums[kRowTile * kTileColumns];
-    const typename Operand::Source source(p);
     const int steps = p.depth / Operand::kDepthStep;
+    Epilogue epilogue(p, column, Vectors);
+    typename Operand::Finish finish[Vectors];
+    for (int v = 0; v < Vectors; ++v) {
+        finish[v] = typename Operand::Finish(b, p.depth, v);
+        finish[v].bias = p.bias ? load(p.bias + column + v * kLanes) : F32{};
+    }
+    for_row_tiles(p.rows, [&](int row, int count) {
+        kTiles<Operand>.table[count][Vectors](source.row(row), source.stride(), b, kTileColumns,
+                                              steps, sums, kTileColumns);
+#pragma GCC unroll 2
+        for (int r = 0; r < count; ++r) {
+            epilogue.begin_row(p);
+#pragma GCC unroll 2
+            for (int v = 0; v < Vectors; ++v) {
+                const float* from = sums + r * kTileColumns + v * kLanes;
+                epilogue.put(p, row + r, column + v * kLanes, v, finish[v](from, source, row + r));
+            }
+        }
+    });
+}
+
+/// Source: how the rows of `a` become what Operand multiplies.
+template <class Operand, class Source, class Epilogue>
+void product(const Product& p) {
+    const Source source(p);
     const char* weights = static_cast<const char*>(p.weights);
     for (int column = 0; column < p.columns; column += kTileColumns) {
-        const int vectors = minimum(kTileVectors, (p.columns - column) / kLanes);
-        const auto* b = reinterpret_cast<const Packed*>(weights);
-        for_row_tiles(p.rows, [&](int row, int count) {
-            kTiles<Operand>.table[count][vectors](source.row(row), source.stride(), b, kTileColumns,
-                                                  steps, sums, kTileColumns);
-            for (int v = 0; v < vectors; ++v) {
-                const int at = column + v * kLanes;
-                const F32 bias = p.bias ? load(p.bias + at) : F32{};
-                const typename Operand::Finish finish(b, p.depth, v);
-                for (int r = 0; r < count; ++r) {
-                    const float* from = sums + r * kTileColumns + v * kLanes;
-                    Epilogue::apply(p, row + r, at, finish(from, source, row + r) + bias);
-                }
-            }
-        });
+        const auto* b = reinterpret_cast<const typename Operand::Packed*>(weights);
+        if (p.columns - column >= kTileColumns) {
+            product_columns<Operand, kTileVectors, Epilogue>(p, source, column, b);
+        } else {
+            product_columns<Operand, 1, Epilogue>(p, source, column, b);
+        }
         weights += p.weights_tile_stride;
     }
 }

@@ -20,6 +20,7 @@ constexpr int kRowTile = 6;
 constexpr int kLanes = 4;
 constexpr int kRowTile = 6;
 #endif
+constexpr int kTallTile = kRowTile * 4 / 3;  // rows where a tile has a single vector of columns
 constexpr int kTileVectors = 2;
 constexpr int kTileColumns = kTileVectors * kLanes;
 
@@ -84,22 +85,6 @@ inline F32 keep_first(F32 value, int count, F32 other) {
     return lanes < (count - I32{}) ? value : other;
 }
 
-#if defined(__AVX512F__)
-inline float sum(F32 v) { return _mm512_reduce_add_ps(reinterpret_cast<__m512&>(v)); }
-inline float largest(F32 v) { return _mm512_reduce_max_ps(reinterpret_cast<__m512&>(v)); }
-#else
-inline float sum(F32 v) {
-    float total = 0;
-    for (int i = 0; i < kLanes; ++i) total += v[i];
-    return total;
-}
-inline float largest(F32 v) {
-    float best = v[0];
-    for (int i = 1; i < kLanes; ++i) best = v[i] > best ? v[i] : best;
-    return best;
-}
-#endif
-
 /// Vectors of 16-bit words as words, and words as bytes: gcc takes the portable forms apart.
 inline U32 widen(const std::uint16_t* from) {
 #if defined(__AVX512F__)
@@ -118,6 +103,19 @@ inline void store_low_bytes(std::uint8_t* to, U32 words) {
 #endif
 }
 
+/// The larger of each pair of unsigned 16-bit halves of words.
+inline U32 larger_halves(U32 a, U32 b) {
+#if defined(__AVX512F__)
+    return bits<U32>(_mm512_max_epu16(bits<__m512i>(a), bits<__m512i>(b)));
+#elif defined(__AVX2__)
+    return bits<U32>(_mm256_max_epu16(bits<__m256i>(a), bits<__m256i>(b)));
+#else
+    const U32 a_low = a & 0xFFFFu, b_low = b & 0xFFFFu;
+    const U32 a_high = a & 0xFFFF0000u, b_high = b & 0xFFFF0000u;
+    return (a_low > b_low ? a_low : b_low) | (a_high > b_high ? a_high : b_high);
+#endif
+}
+
 inline F32 square_root(F32 v) {
 #if defined(__AVX512F__)
     return bits<F32>(_mm512_sqrt_ps(bits<__m512>(v)));
@@ -131,27 +129,83 @@ inline F32 square_root(F32 v) {
 
 /// One half of a butterfly: every other run of Step lanes of b moved down into a, or of a up into
 /// b.
-template <int Step, bool Upper, std::size_t... Lane>
-inline U32 exchange(U32 a, U32 b, std::index_sequence<Lane...>) {
+template <int Step, bool Upper, class V, std::size_t... Lane>
+inline V exchange(V a, V b, std::index_sequence<Lane...>) {
     constexpr auto source = [](int lane) {
         if (lane & Step) return kLanes + (Upper ? lane : lane - Step);
         return Upper ? lane + Step : lane;
     };
     return __builtin_shufflevector(a, b, source(static_cast<int>(Lane))...);
 }
+constexpr std::make_index_sequence<kLanes> kEveryLane{};
 
-/// Transposes a square of kLanes x kLanes words.
-template <int Step = kLanes / 2>
-inline void transpose(U32 (&rows)[kLanes]) {
-    constexpr std::make_index_sequence<kLanes> lanes{};
+/// Transposes squares of Count x Count words that stand side by side; Count may be kLanes or half.
+template <int Count, int Step = Count / 2>
+inline void transpose(U32 (&rows)[Count]) {
 #pragma GCC unroll 16
-    for (int i = 0; i < kLanes; ++i) {
+    for (int i = 0; i < Count; ++i) {
         if (i & Step) continue;
         const U32 a = rows[i], b = rows[i + Step];
-        rows[i] = exchange<Step, false>(a, b, lanes);
-        rows[i + Step] = exchange<Step, true>(a, b, lanes);
+        rows[i] = exchange<Step, false>(a, b, kEveryLane);
+        rows[i + Step] = exchange<Step, true>(a, b, kEveryLane);
     }
-    if constexpr (Step > 1) transpose<Step / 2>(rows);
+    if constexpr (Step > 1) transpose<Count, Step / 2>(rows);
+}
+
+/// Lane i: the lanes of rows[i] combined. Rows are lost.
+template <int Step = kLanes / 2, class Combine>
+inline F32 fold(F32 (&rows)[kLanes], Combine combine) {
+#pragma GCC unroll 16
+    for (int i = 0; i < Step; ++i) {
+        const F32 a = rows[i], b = rows[i + Step];
+        rows[i] = combine(exchange<Step, false>(a, b, kEveryLane),
+                          exchange<Step, true>(a, b, kEveryLane));
+    }
+    if constexpr (Step > 1) return fold<Step / 2>(rows, combine);
+    return rows[0];
+}
+inline F32 sum_of_each(F32 (&rows)[kLanes]) {
+    return fold(rows, [](F32 a, F32 b) { return a + b; });
+}
+inline F32 largest_of_each(F32 (&rows)[kLanes]) {
+    return fold(rows, [](F32 a, F32 b) { return max(a, b); });
+}
+
+/// Half a vector of words from each of two places.
+inline U32 join_halves(const void* low, const void* high) {
+#if defined(__AVX512F__)
+    const __m512i half = _mm512_castsi256_si512(load_as<__m256i>(static_cast<const char*>(low)));
+    return bits<U32>(_mm512_inserti64x4(half, load_as<__m256i>(static_cast<const char*>(high)), 1));
+#elif defined(__AVX2__)
+    const __m256i half = _mm256_castsi128_si256(load_as<__m128i>(static_cast<const char*>(low)));
+    return bits<U32>(
+        _mm256_inserti128_si256(half, load_as<__m128i>(static_cast<const char*>(high)), 1));
+#else
+    U32 both;
+    __builtin_memcpy(&both, low, sizeof both / 2);
+    __builtin_memcpy(reinterpret_cast<char*>(&both) + sizeof both / 2, high, sizeof both / 2);
+    return both;
+#endif
+}
+
+/// Words of neighbours from two runs of kLanes 16-bit words, those of `even` in the low halves.
+inline U32 interleave(const std::uint16_t* even, const std::uint16_t* odd) {
+#if defined(__AVX512F__)
+    alignas(64) static constexpr auto order = [] {
+        struct {
+            std::uint16_t word[2 * kLanes];
+        } result{};
+        for (int i = 0; i < kLanes; ++i) {
+            result.word[2 * i] = static_cast<std::uint16_t>(i);
+            result.word[2 * i + 1] = static_cast<std::uint16_t>(kLanes + i);
+        }
+        return result;
+    }();
+    return bits<U32>(_mm512_permutexvar_epi16(load_as<__m512i>(order.word),
+                                              bits<__m512i>(join_halves(even, odd))));
+#else
+    return widen(even) | widen(odd) << 16;
+#endif
 }
 
 inline int minimum(int a, int b) { return a < b ? a : b; }
