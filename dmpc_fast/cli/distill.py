@@ -75,11 +75,18 @@ def _loss_option(text: str) -> tuple[tuple[str, ...], str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     from dmpc_fast.assets import resolve
-    from dmpc_fast.training.distill import DISTILL_STEPS, distill
+    from dmpc_fast.training.distill import distill
+    from dmpc_fast.training.student_recipe import DISTILL_STEPS
 
     stages = (args.only,) if args.only else _STAGES
-    single = {stage: getattr(args, f"{stage}_train_steps") for stage in stages}
-    steps = {stage: single[stage] or args.steps or DISTILL_STEPS[stage] for stage in stages}
+    steps = {
+        stage: next(
+            count
+            for count in (getattr(args, f"{stage}_train_steps"), args.steps, DISTILL_STEPS[stage])
+            if count is not None
+        )
+        for stage in stages
+    }
     losses: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
     for named, field, value in args.loss:
         for stage in named:

@@ -52,6 +52,11 @@ class Distillation:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 
+    @property
+    def starts_below(self) -> bool:
+        """Whether some jumps start below pi/2, as every step of a sampler but its first does."""
+        return self.pure_noise < 1 and (self.teacher or self.method == "consistency")
+
     def without_teacher(self) -> Distillation:
         """The same loss on data alone: what fine-tuning a student goes on with."""
         return dataclasses.replace(self, teacher=False)

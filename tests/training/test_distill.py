@@ -120,6 +120,21 @@ def test_one_stage_alone_leaves_the_other(teacher: Path, tmp_path: Path) -> None
     assert len(after.spec.stages["dynamics"].sampler.angles) == 2
 
 
+def test_stages_are_distilled_one_after_the_other_but_never_twice(
+    teacher: Path, tmp_path: Path
+) -> None:
+    first = distill(teacher, out=tmp_path / "first", steps={"proposal": 2}, **QUICK)
+    with pytest.raises(ValueError, match="proposal of the teacher is a student's itself"):
+        distill(first, out=tmp_path / "again", steps=2, **QUICK)
+    second = distill(first, out=tmp_path / "second", steps={"dynamics": 2}, **QUICK)
+    both = load_model(second)
+    assert both.spec.provenance["distillation"].keys() == {"proposal", "dynamics"}
+    assert all(both.spec.stages[stage].sampler.steps == 1 for stage in ("proposal", "dynamics"))
+    for name, tensor in load_model(first).tensors.items():
+        if name.startswith("proposal."):
+            np.testing.assert_array_equal(both.tensors[name], tensor)
+
+
 def test_a_student_is_fine_tuned_as_a_student(dataset: str, teacher: Path, tmp_path: Path) -> None:
     student = distill(teacher, out=tmp_path / "student", steps=3, **QUICK)
     path = finetune(student, dataset, out=tmp_path / "tuned", steps=3, **QUICK)
@@ -134,6 +149,10 @@ def test_a_student_is_fine_tuned_as_a_student(dataset: str, teacher: Path, tmp_p
         ({"steps": {"objective": 3}}, "steps has 'objective'"),
         ({"steps": {"proposal": 3}, "distillation": {"dynamics": {}}}, "stages are"),
         ({"without_teacher": True}, "is no proposal"),
+        (
+            {"dynamics_steps": 2, "distillation": {"dynamics": {"pure_noise": 1.0}}},
+            "takes 1 evaluation, got 2",
+        ),
     ],
 )
 def test_what_cannot_be_distilled_is_refused(

@@ -1,0 +1,130 @@
+"""What a student is to be, from its teacher's description: stages, losses, samplers, settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dmpc_fast.model_file import Model
+from dmpc_fast.spec import ModelSpec, SamplerSpec
+from dmpc_fast.training.distillation import Distillation
+from dmpc_fast.training.run import provenance
+from dmpc_fast.training.settings import TrainingSettings
+
+STUDENT_STAGES = ("proposal", "dynamics")
+#: Optimiser steps per stage when none are given.
+DISTILL_STEPS = {"proposal": 2500, "dynamics": 1500}
+LEARNING_RATE = 1e-3
+#: Settings of the teacher's training that decide which windows there are and how they are drawn.
+INHERITED = (
+    "seed",
+    "validation_fraction",
+    "return_temperature",
+    "start_fraction",
+    "start_steps",
+)
+#: The losses of the recipe, by stage; docs/distillation.md has what else was tried.
+RECIPE = {
+    "proposal": Distillation(solver_steps=6),
+    "dynamics": Distillation(solver_steps=4),
+}
+
+
+def datasets_of(spec: ModelSpec) -> list[str]:
+    """Minari ids of the data that a teacher learned from, by its own account.
+
+    Raises ValueError where it gives none.
+    """
+    ids = spec.provenance.get("datasets")
+    if not isinstance(ids, list) or not ids or not all(isinstance(name, str) for name in ids):
+        raise ValueError(
+            f"the teacher's provenance names no datasets (got {ids!r:.200}): give the dataset"
+        )
+    return ids
+
+
+def student_settings(
+    teacher: ModelSpec, steps: int | Mapping[str, int] | None, given: Mapping[str, Any]
+) -> TrainingSettings:
+    """Settings of a student's training: `given` ones, then the teacher's own of `INHERITED`.
+
+    steps: as in `distill`. Raises ValueError for a stage that no student has.
+    """
+    if steps is None:
+        steps = DISTILL_STEPS
+    elif isinstance(steps, int):
+        steps = dict.fromkeys(STUDENT_STAGES, steps)
+    for stage in steps:
+        if stage not in STUDENT_STAGES:
+            raise ValueError(f"steps has {stage!r}, but a student has stages {STUDENT_STAGES}")
+    made = teacher.provenance.get("training")
+    made = made if isinstance(made, dict) else {}
+    inherited = {name: made[name] for name in INHERITED if name in made}
+    return TrainingSettings(steps=dict(steps), **{**inherited, **given})
+
+
+def recipe_losses(
+    stages: Sequence[str],
+    overrides: Mapping[str, Mapping[str, Any]],
+    evaluations: Mapping[str, int],
+    *,
+    without_teacher: bool,
+) -> dict[str, Distillation]:
+    """The recipe's loss of each of `stages`, with some fields replaced.
+
+    Raises ValueError for losses that cannot teach what `evaluations` per sample ask of a stage.
+    """
+    for stage in overrides:
+        if stage not in stages:
+            raise ValueError(f"distillation has {stage!r}, but the stages are {list(stages)}")
+    losses = {}
+    for stage in stages:
+        loss = dataclasses.replace(RECIPE[stage], **overrides.get(stage, {}))
+        losses[stage] = loss.without_teacher() if without_teacher else loss
+        if evaluations[stage] > 1 and not losses[stage].starts_below:
+            raise ValueError(
+                f"{stage} learns to jump from pure noise alone, which takes 1 evaluation, got "
+                f"{evaluations[stage]}: more need jumps from below (pure_noise under 1, and a "
+                "teacher where the method is 'regression')"
+            )
+    proposal = losses.get("proposal")
+    if proposal is not None and proposal.method == "regression" and not proposal.teacher:
+        raise ValueError(
+            "regression without a teacher learns the mean of the data, which is no proposal: use "
+            "method 'consistency' for the proposal"
+        )
+    return losses
+
+
+def student_spec(
+    teacher: Model,
+    ids: Sequence[str],
+    training: TrainingSettings,
+    losses: Mapping[str, Distillation],
+    evaluations: Mapping[str, int],
+) -> ModelSpec:
+    """The teacher's description with the student's samplers and provenance.
+
+    Raises ValueError where a stage to be distilled is a student's already: it was taught to jump,
+    and no longer gives the velocities of a flow that one could follow.
+    """
+    stages, earlier = dict(teacher.spec.stages), teacher.spec.provenance.get("distillation")
+    earlier = earlier if isinstance(earlier, dict) else {}
+    for stage, loss in losses.items():
+        if stage in earlier:
+            raise ValueError(f"{stage} of the teacher is a student's itself: distil its teacher")
+        # Without jumps that end above 0 in training, several steps must re-noise in between.
+        rule = "ddim" if loss.intermediate or evaluations[stage] == 1 else "consistency"
+        sampler = SamplerSpec.uniform(evaluations[stage], rule)  # type: ignore[arg-type]
+        stages[stage] = dataclasses.replace(stages[stage], sampler=sampler)
+    made = {stage: dataclasses.asdict(loss) for stage, loss in losses.items()}
+    details = {
+        "recipe": "distill",
+        "parent": teacher.sha256,
+        "distillation": {**earlier, **made},
+        "parent_provenance": teacher.spec.provenance,
+    }
+    return dataclasses.replace(
+        teacher.spec, stages=stages, provenance=provenance(list(ids), training, details)
+    )
