@@ -19,6 +19,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--num-elites", type=int, help="recommended number of best candidates whose mean is run"
     )
+    parser.add_argument("--proposal-steps", type=int, help="evaluations per sample, equal steps")
+    parser.add_argument("--dynamics-steps", type=int, help="evaluations per sample, equal steps")
+    parser.add_argument(
+        "--rule",
+        choices=("ddim", "consistency"),
+        help="of samplers whose steps are given (default: the file's own)",
+    )
     return parser
 
 
@@ -27,13 +34,20 @@ def run(args: argparse.Namespace) -> int:
 
     from dmpc_fast.assets import resolve
     from dmpc_fast.model_file import load_model, save_model
+    from dmpc_fast.spec import SamplerSpec
 
     model = load_model(resolve(args.model))
     recommended = dict(model.spec.recommended)
     for name in ("num_samples", "action_chunk", "num_elites"):
         if getattr(args, name) is not None:
             recommended[name] = getattr(args, name)
-    spec = dataclasses.replace(model.spec, recommended=recommended)
+    stages = dict(model.spec.stages)
+    for name in ("proposal", "dynamics"):
+        own, count = stages[name].sampler, getattr(args, f"{name}_steps")
+        if own is not None and count is not None:
+            sampler = SamplerSpec.uniform(count, args.rule or own.rule)
+            stages[name] = dataclasses.replace(stages[name], sampler=sampler)
+    spec = dataclasses.replace(model.spec, recommended=recommended, stages=stages)
     save_model(args.out, spec, model.tensors, storage=args.storage)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, weights in {args.storage}")
     return 0
