@@ -87,7 +87,11 @@ def distill(
         training = student_settings(teacher.spec, steps, given)
         evaluations = {"proposal": proposal_steps, "dynamics": dynamics_steps}
         losses = recipe_losses(
-            list(training.steps), distillation or {}, evaluations, without_teacher=without_teacher
+            teacher.spec,
+            list(training.steps),
+            distillation or {},
+            evaluations,
+            without_teacher=without_teacher,
         )
         spec = student_spec(teacher, ids, training, losses, evaluations)
     period = teacher.spec.environment.control_period_s

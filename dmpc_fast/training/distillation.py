@@ -28,9 +28,9 @@ class Distillation:
 
     method: Literal["consistency", "regression"] = "regression"
     teacher: bool = True
-    solver: Literal["ddim", "multistep"] = "multistep"
-    solver_steps: int = 6
-    first_cells: int = 4
+    solver: Literal["ddim", "multistep"] = "ddim"
+    solver_steps: int = 5
+    first_cells: int = 2
     pure_noise: float = 0.8
     intermediate: float = 0.0
     denoising_weight: float = 0.0

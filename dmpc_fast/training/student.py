@@ -25,9 +25,6 @@ from dmpc_fast.training.losses import masked_distance
 from dmpc_fast.training.solver import solver_angles, way
 from dmpc_fast.training.student_gates import GateSums, gate_figures
 
-#: What the gates hold a student against: the many-step deterministic teacher.
-GATE_RULE, GATE_STEPS = "ddim", 32
-
 
 class Jump(NamedTuple):
     """Where a jump starts and where it must end: noisy and end (B, F, X), angle and target (B,)."""
@@ -139,12 +136,13 @@ class StudentLoss:
     def gates(
         self, network: TrajectoryTransformer, batches: list[Batch], processes: Processes
     ) -> dict[str, float]:
-        """One jump from pure noise against the many-step teacher from the same noise."""
+        """One jump from pure noise against the teacher's way from the same noise."""
         if self._reference is None:
             return {}
         if self._expected is None:
             # The same batches every time: the teacher's many steps are paid for once.
-            self._expected = [_pair(partial(_solved, self._reference), batch) for batch in batches]
+            solved = partial(_solved, self._reference, self._settings)
+            self._expected = [_pair(solved, batch) for batch in batches]
         sums = GateSums.zero(batches[0].clean)
         for batch, expected in zip(batches, self._expected, strict=True):
             sums = sums.add(*_pair(partial(_jumped, network), batch), *expected, batch.valid)
@@ -161,10 +159,12 @@ def _jumped(network: TrajectoryTransformer, eps: Tensor, batch: Batch) -> Tensor
     return noise.denoise(eps, velocity, t[:, None, None])
 
 
-def _solved(network: TrajectoryTransformer, eps: Tensor, batch: Batch) -> Tensor:
-    """The end of the teacher's way in many steps."""
+def _solved(
+    network: TrajectoryTransformer, settings: Distillation, eps: Tensor, batch: Batch
+) -> Tensor:
+    """The end of the teacher's way in as many steps as the student is to learn."""
     shared = batch.given, batch.condition, batch.valid
-    return way(network, eps, *shared, GATE_RULE, GATE_STEPS)[-1]
+    return way(network, eps, *shared, settings.solver, settings.solver_steps)[-1]
 
 
 def _pair(sample: Callable[[Tensor, Batch], Tensor], batch: Batch) -> tuple[Tensor, Tensor]:

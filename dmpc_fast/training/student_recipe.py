@@ -24,11 +24,6 @@ INHERITED = (
     "start_fraction",
     "start_steps",
 )
-#: The losses of the recipe, by stage; docs/distillation.md has what else was tried.
-RECIPE = {
-    "proposal": Distillation(solver_steps=6),
-    "dynamics": Distillation(solver_steps=4),
-}
 
 
 def datasets_of(spec: ModelSpec) -> list[str]:
@@ -65,13 +60,18 @@ def student_settings(
 
 
 def recipe_losses(
+    teacher: ModelSpec,
     stages: Sequence[str],
     overrides: Mapping[str, Mapping[str, Any]],
     evaluations: Mapping[str, int],
     *,
     without_teacher: bool,
 ) -> dict[str, Distillation]:
-    """The recipe's loss of each of `stages`, with some fields replaced.
+    """The default loss of each of `stages`, with some fields replaced.
+
+    Unless `overrides` say otherwise, the way to be learned is in as many DDIM steps as the teacher's
+    own sampler takes. More steps come nearer to the flow's end, but it is with its own that the
+    teacher was found to plan well (docs/distillation.md).
 
     Raises ValueError for losses that cannot teach what `evaluations` per sample ask of a stage.
     """
@@ -80,7 +80,9 @@ def recipe_losses(
             raise ValueError(f"distillation has {stage!r}, but the stages are {list(stages)}")
     losses = {}
     for stage in stages:
-        loss = dataclasses.replace(RECIPE[stage], **overrides.get(stage, {}))
+        sampler = teacher.stages[stage].sampler
+        assert sampler is not None  # the spec gives both stages one
+        loss = Distillation(**{"solver_steps": sampler.steps, **overrides.get(stage, {})})
         losses[stage] = loss.without_teacher() if without_teacher else loss
         if evaluations[stage] > 1 and not losses[stage].starts_below:
             raise ValueError(

@@ -51,7 +51,11 @@ def test_student_keeps_all_but_proposal_and_dynamics(teacher: Path, tmp_path: Pa
     assert after.spec.recommended == before.spec.recommended
     told = after.spec.provenance
     assert told["recipe"] == "distill" and told["parent"] == before.sha256
-    assert told["distillation"]["proposal"]["method"] == "regression"
+    for stage in ("proposal", "dynamics"):
+        # What is learned is the teacher's own sampler.
+        entry = told["distillation"][stage]
+        assert (entry["method"], entry["solver"]) == ("regression", "ddim")
+        assert entry["solver_steps"] == before.spec.stages[stage].sampler.steps
     assert told["training"]["seed"] == 3  # the same episodes are held out
     plan = Planner.load(path, backend="torch").plan(np.zeros(4))
     assert np.isfinite(plan.scores).all()

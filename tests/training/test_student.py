@@ -46,7 +46,7 @@ def loss_of(network: Any, guide: Any, batch: Batch, /, **settings: Any) -> dict[
     [
         ("regression", {"solver": "multistep", "solver_steps": 64}),
         ("regression", {"solver": "multistep", "solver_steps": 64, "pure_noise": 1.0}),
-        ("consistency", {"solver_steps": 200}),
+        ("consistency", {"solver": "ddim", "solver_steps": 200}),
     ],
 )
 @pytest.mark.parametrize("intermediate", [0.0, 0.7])
@@ -67,7 +67,7 @@ def test_denoising_is_asked_for_at_the_angle_itself() -> None:
     """The mean square of v - E v: what no network can get below."""
     batch = make_batch(2, count=20000)
     right = GaussianNetwork(SCALE)
-    parts = loss_of(right, right, batch, solver_steps=32, denoising_weight=1.0)
+    parts = loss_of(right, right, batch, solver="multistep", solver_steps=32, denoising_weight=1.0)
     t = batch.angle.double()
     rest = SCALE**2 / (SCALE**2 * t.cos() ** 2 + t.sin() ** 2)
     expected = float(rest.mean()) * float(batch.valid.double().mean())
@@ -122,12 +122,12 @@ def test_distances_by_hand() -> None:
 def test_gates_tell_a_right_student_from_a_calm_and_a_deaf_one() -> None:
     batches = [make_batch(seed) for seed in (5, 6)]
     teacher = GaussianNetwork(SCALE)
-    settings = Distillation(method="regression")
+    settings = Distillation(solver="multistep", solver_steps=32)
     figures = {
         name: StudentLoss(settings, 50, teacher).gates(network, batches, Processes())  # type: ignore[arg-type]
         for name, network in (("right", teacher), ("calm", GaussianNetwork(SCALE / 2)))
     }
-    # The teacher of the gates takes many steps, not infinitely many.
+    # The teacher's way has many steps, not infinitely many.
     assert figures["right"]["paired_error"] < 2e-3
     assert figures["right"]["spread"] == pytest.approx(1, abs=0.15)
     assert figures["calm"]["paired_error"] == pytest.approx(0.125, rel=0.2)

@@ -60,9 +60,17 @@ def batch_of(generator: torch.Generator, step: int) -> Batch:
 @pytest.mark.parametrize(
     ("settings", "solved"),
     [
-        ({"method": "regression"}, None),
-        ({"method": "regression", "denoising_weight": 0.3, "intermediate": 0.3}, None),
-        ({"method": "regression", "solver": "ddim", "solver_steps": 3}, 3),
+        ({"solver": "multistep", "solver_steps": 6}, None),
+        (
+            {
+                "solver": "multistep",
+                "solver_steps": 6,
+                "denoising_weight": 0.3,
+                "intermediate": 0.3,
+            },
+            None,
+        ),
+        ({"solver_steps": 3}, 3),
         (
             {
                 "method": "consistency",
