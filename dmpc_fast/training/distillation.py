@@ -31,7 +31,7 @@ class Distillation:
     solver: Literal["ddim", "multistep"] = "ddim"
     solver_steps: int = 5
     first_cells: int = 2
-    pure_noise: float = 0.8
+    pure_noise: float = 1.0
     intermediate: float = 0.0
     denoising_weight: float = 0.0
     huber: float = 0.0

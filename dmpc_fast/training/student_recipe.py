@@ -70,8 +70,9 @@ def recipe_losses(
     """The default loss of each of `stages`, with some fields replaced.
 
     Unless `overrides` say otherwise, the way to be learned is in as many DDIM steps as the teacher's
-    own sampler takes. More steps come nearer to the flow's end, but it is with its own that the
-    teacher was found to plan well (docs/distillation.md).
+    own sampler takes: more steps come nearer to the flow's end, but it is with its own that the
+    teacher was found to plan well (docs/distillation.md). All jumps start at pure noise where one
+    regression is all that is asked for, else half of them.
 
     Raises ValueError for losses that cannot teach what `evaluations` per sample ask of a stage.
     """
@@ -82,7 +83,10 @@ def recipe_losses(
     for stage in stages:
         sampler = teacher.stages[stage].sampler
         assert sampler is not None  # the spec gives both stages one
-        loss = Distillation(**{"solver_steps": sampler.steps, **overrides.get(stage, {})})
+        given = {"solver_steps": sampler.steps, **overrides.get(stage, {})}
+        loss = Distillation(**given)
+        if "pure_noise" not in given and (loss.method == "consistency" or evaluations[stage] > 1):
+            loss = dataclasses.replace(loss, pure_noise=0.5)
         losses[stage] = loss.without_teacher() if without_teacher else loss
         if evaluations[stage] > 1 and not losses[stage].starts_below:
             raise ValueError(

@@ -175,7 +175,9 @@ def test_the_command(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert str(out / "model.safetensors") in capsys.readouterr().out
     spec = load_model(out / "model.safetensors").spec
     assert len(spec.stages["proposal"].sampler.angles) == 2
-    assert spec.provenance["distillation"]["dynamics"]["method"] == "consistency"
+    losses = spec.provenance["distillation"]
+    assert losses["dynamics"]["method"] == "consistency"
+    assert [losses[stage]["pure_noise"] for stage in ("proposal", "dynamics")] == [0.5, 0.5]
     with pytest.raises(SystemExit):
         main([*command.split(), "--loss", "speed=3"])
     assert "speed=3" in capsys.readouterr().err

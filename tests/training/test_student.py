@@ -44,9 +44,9 @@ def loss_of(network: Any, guide: Any, batch: Batch, /, **settings: Any) -> dict[
 @pytest.mark.parametrize(
     ("method", "settings"),
     [
-        ("regression", {"solver": "multistep", "solver_steps": 64}),
+        ("regression", {"solver": "multistep", "solver_steps": 64, "pure_noise": 0.5}),
         ("regression", {"solver": "multistep", "solver_steps": 64, "pure_noise": 1.0}),
-        ("consistency", {"solver": "ddim", "solver_steps": 200}),
+        ("consistency", {"solver": "ddim", "solver_steps": 200, "pure_noise": 0.5}),
     ],
 )
 @pytest.mark.parametrize("intermediate", [0.0, 0.7])
@@ -79,7 +79,7 @@ def test_denoising_is_asked_for_at_the_angle_itself() -> None:
 def test_without_a_teacher_the_data_stand_in(method: str) -> None:
     batch = make_batch(3)
     right = GaussianNetwork(SCALE)
-    settings = {"method": method, "teacher": False, "denoising_weight": 0.0}
+    settings = {"method": method, "teacher": False, "pure_noise": 0.5}
     total = loss_of(right, None, batch, **settings)["loss"]
     if method == "regression":
         # The jump lands on the flow's end, which the noise ties to no example.

@@ -65,8 +65,9 @@ def batch_of(generator: torch.Generator, step: int) -> Batch:
             {
                 "solver": "multistep",
                 "solver_steps": 6,
-                "denoising_weight": 0.3,
+                "pure_noise": 0.7,
                 "intermediate": 0.3,
+                "denoising_weight": 0.3,
             },
             None,
         ),
