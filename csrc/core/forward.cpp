@@ -8,6 +8,8 @@ namespace {
 // Wide layers are cut so that what passes between two products stays within this share of an L2
 // cache of 1 MiB, whose rest holds the weights that stream through.
 constexpr std::size_t kBetweenBytes = 256 * 1024;
+// A layer of so many bytes pushes itself out of L2 from one chunk of candidates to the next.
+constexpr std::size_t kFarBytes = 256 * 1024;
 
 /// How a wide layer is cut into passes over its columns, `unit` at a time: whole tiles of weights.
 struct Cut {
@@ -53,6 +55,7 @@ cpu::Product columns(const PackedLinear& layer, int first, int count, int tile_c
     p.columns = count;
     p.weights = layer.weights.data() + first / tile_columns * layer.tile_stride;
     p.bias = layer.bias.data() + first;
+    p.far = layer.weights.size() >= kFarBytes;
     return p;
 }
 

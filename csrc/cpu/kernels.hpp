@@ -32,6 +32,7 @@ struct Product {
     std::ptrdiff_t a_stride = 0;
     const void* weights = nullptr;           // from `pack`, possibly advanced to a depth inside
     std::ptrdiff_t weights_tile_stride = 0;  // bytes between tiles of columns
+    bool far = false;                        // whether the weights come from beyond L2
     const float* bias = nullptr;             // (columns), or null for none
     void* c = nullptr;
     std::ptrdiff_t c_stride = 0;

@@ -123,6 +123,22 @@ struct TokensEpilogue {
     int token = -1;
 };
 
+/// Brings the next tile of weights nearer, a share with each tile of rows of this one.
+class Prefetch {
+public:
+    Prefetch(const char* from, std::ptrdiff_t bytes, int rows)
+        : from_(from), share_(from ? bytes / ((rows + kRowTile - 1) / kRowTile) + kLine : 0) {}
+    void share() {
+        for (std::ptrdiff_t at = 0; at < share_; at += kLine) __builtin_prefetch(from_ + at, 0, 2);
+        from_ += share_;
+    }
+
+private:
+    static constexpr std::ptrdiff_t kLine = 64;
+    const char* from_;
+    std::ptrdiff_t share_;
+};
+
 /// All rows of one tile of columns. `p` is a copy, which no store can change.
 template <class Operand, int Vectors, class Epilogue, class Source>
 inline void product_columns(const Product p, const Source source, int column,
@@ -135,7 +151,12 @@ inline void product_columns(const Product p, const Source source, int column,
         finish[v] = typename Operand::Finish(b, p.depth, v);
         finish[v].bias = p.bias ? load(p.bias + column + v * kLanes) : F32{};
     }
+    const bool more = column + kTileColumns < p.columns;
+    Prefetch next(
+        p.far && more ? reinterpret_cast<const char*>(b) + p.weights_tile_stride : nullptr,
+        p.weights_tile_stride, p.rows);
     for_row_tiles(p.rows, [&](int row, int count) {
+        next.share();
         kTiles<Operand>.table[count][Vectors](source.row(row), source.stride(), b, kTileColumns,
                                               steps, sums, kTileColumns);
 #pragma GCC unroll 2
