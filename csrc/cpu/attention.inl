@@ -70,13 +70,16 @@ inline const std::uint32_t* pack_values(const std::uint16_t* values, std::ptrdif
                                         int tokens, int head_size, std::uint32_t* out,
                                         std::ptrdiff_t& packed_stride) {
     packed_stride = head_size;
-    for (int token = 0; token < tokens; token += 2) {
-        const std::uint16_t* even = values + token * stride;
-        std::uint32_t* to = out + token / 2 * head_size;
-        for (int i = 0; i < head_size; i += kLanes) {
-            store(to + i,
-                  token + 1 < tokens ? interleave(even + i, even + stride + i) : widen(even + i));
+    for (int i = 0; i < head_size; i += kLanes) {
+        const std::uint16_t* even = values + i;
+        std::uint32_t* to = out + i;
+#pragma GCC unroll 4
+        for (int token = 0; token + 1 < tokens; token += 2) {
+            store(to, interleave(even, even + stride));
+            even += 2 * stride;
+            to += head_size;
         }
+        if (tokens % 2) store(to, widen(even));
     }
     return out;
 }
@@ -145,6 +148,22 @@ inline void small_product(int rows, const typename Operand::Element* a, std::ptr
     }
 }
 
+/// Rows of sums, each times its factor. Vectors: of a row, or 0 for any number of them.
+template <class Operand, int Vectors>
+inline void scale_rows(const float* sums, const float* factors, int rows, int columns,
+                       typename Operand::Element* out, std::ptrdiff_t out_stride) {
+    if (Vectors) columns = Vectors * kLanes;
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) {
+        const F32 factor = splat(factors[r]);
+        for (int i = 0; i < columns; i += kLanes) {
+            Operand::put(out + i, load(sums + i) * factor);
+        }
+        sums += columns;
+        out += out_stride;
+    }
+}
+
 template <class Operand>
 void attention(const Attention& given) {
     using Element = typename Operand::Element;
@@ -160,6 +179,9 @@ void attention(const Attention& given) {
     const auto softmax_rows = padded == kLanes       ? softmax<Operand, 1>
                               : padded == 2 * kLanes ? softmax<Operand, 2>
                                                      : softmax<Operand, 0>;
+    const auto write_rows = t.head_size == kLanes       ? scale_rows<Operand, 1>
+                            : t.head_size == 2 * kLanes ? scale_rows<Operand, 2>
+                                                        : scale_rows<Operand, 0>;
     const int key_steps = t.head_size / Operand::kDepthStep;
     const int value_steps = (t.tokens + Operand::kDepthStep - 1) / Operand::kDepthStep;
 
@@ -181,14 +203,7 @@ void attention(const Attention& given) {
             softmax_rows(logits, count, padded, weights, inverse);
             small_product<Operand>(count, weights, padded, value_steps, v, v_stride, t.head_size,
                                    sums);
-            const float* from = sums;
-            for (int r = 0; r < count; ++r) {
-                Element* to = out + (row + r) * t.out_stride;
-                const F32 factor = splat(inverse[r]);
-                for (int i = 0; i < t.head_size; i += kLanes, from += kLanes) {
-                    Operand::put(to + i, load(from) * factor);
-                }
-            }
+            write_rows(sums, inverse, count, t.head_size, out + row * t.out_stride, t.out_stride);
         }
     }
 }
