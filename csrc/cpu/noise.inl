@@ -76,23 +76,45 @@ inline void box_muller_phase(U32 word, F32& cosine, F32& sine) {
     sine = bits<F32>(bits<U32>(second) ^ sin_sign);
 }
 
+/// Lanes of a and b in turns: those of their lower or upper halves.
+template <bool Upper, std::size_t... Lane>
+inline F32 zip(F32 a, F32 b, std::index_sequence<Lane...>) {
+    constexpr auto source = [](std::size_t lane) {
+        return static_cast<int>(lane / 2 + (lane % 2 ? kLanes : 0) + (Upper ? kLanes / 2 : 0));
+    };
+    return __builtin_shufflevector(a, b, source(Lane)...);
+}
+
 inline void normals(const Normals& n) {
     const int blocks = (n.count + 3) / 4;
     for (int block = 0; block < blocks; block += kLanes) {
         U32 c[4] = {lane_numbers() + static_cast<std::uint32_t>(block), splat(n.candidate),
                     splat(n.plan_index), splat(n.last_word)};
         philox(c, n.seed);
-        float parts[4][kLanes];
+        // Numbers 4 i + part in lane i.
+        F32 parts[4];
         for (int pair = 0; pair < 2; ++pair) {
             const F32 radius = box_muller_radius(c[2 * pair]);
             F32 cosine, sine;
             box_muller_phase(c[2 * pair + 1], cosine, sine);
-            store(parts[2 * pair], radius * cosine);
-            store(parts[2 * pair + 1], radius * sine);
+            parts[2 * pair] = radius * cosine;
+            parts[2 * pair + 1] = radius * sine;
         }
         float* out = n.out + 4 * static_cast<std::ptrdiff_t>(block);
         const int count = minimum(4 * kLanes, n.count - 4 * block);
-        for (int i = 0; i < count; ++i) out[i] = parts[i % 4][i / 4];
+        float tail[4 * kLanes];
+        float* to = count == 4 * kLanes ? out : tail;
+        const F32 even[2] = {zip<false>(parts[0], parts[2], kEveryLane),
+                             zip<true>(parts[0], parts[2], kEveryLane)};
+        const F32 odd[2] = {zip<false>(parts[1], parts[3], kEveryLane),
+                            zip<true>(parts[1], parts[3], kEveryLane)};
+        for (int half = 0; half < 2; ++half, to += 2 * kLanes) {
+            store(to, zip<false>(even[half], odd[half], kEveryLane));
+            store(to + kLanes, zip<true>(even[half], odd[half], kEveryLane));
+        }
+        if (count < 4 * kLanes) {
+            __builtin_memcpy(out, tail, static_cast<std::size_t>(count) * sizeof(float));
+        }
     }
 }
 
