@@ -1,7 +1,7 @@
 # Everything a checkout can do. Each target sets up what it needs in .venv; nothing else is touched.
 #
 #   make demo      drive Hopper-v5 with a shipped model       make lint      every static check
-#   make test      the Python tests                           make format    rewrite files as lint wants
+#   make test      the Python tests, and the Triton kernels'  make format    rewrite files as lint wants
 #   make cpp-test  the C++ tests under ASan and UBSan         make clean     remove what make made
 #   make hopper    Hopper driven from C++, MuJoCo's C API     make cross     C++ for 64-bit Arm
 #
@@ -20,18 +20,24 @@ PIP := PATH="$(BIN):$$PATH" "$(BIN)/python" -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-build-isolation --constraint constraints.txt
 
 NATIVE := CMakeLists.txt setup.py $(shell find csrc -type f 2>/dev/null)
-PYTHON_TREE := dmpc_fast tests benchmarks setup.py
+PYTHON_TREE := dmpc_fast kernels tests benchmarks setup.py
 CXX_FILES := $(shell find csrc -type f \( -name '*.hpp' -o -name '*.cpp' -o -name '*.inl' \) 2>/dev/null)
 
-.PHONY: demo test lint format cpp-test hopper cross clean
+.PHONY: demo test python-test kernel-test lint format cpp-test hopper cross clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 demo: $(STAMPS)/sim
 	"$(BIN)/dmpc-fast" demo $(DEMO_ARGS)
 
-test: $(STAMPS)/dev
+test: python-test kernel-test
+
+python-test: $(STAMPS)/dev
 	"$(BIN)/python" -m pytest $(PYTEST_ARGS)
+
+# Triton decides once a process whether it interprets kernels, hence a process of its own.
+kernel-test: $(STAMPS)/dev
+	TRITON_INTERPRET=1 "$(BIN)/python" -m pytest tests/kernels $(KERNEL_TEST_ARGS)
 
 lint: $(STAMPS)/dev
 	"$(BIN)/ruff" check $(PYTHON_TREE)
@@ -74,7 +80,7 @@ cross: $(STAMPS)/tools
 clean:
 	rm -rf $(VENV) build dist *.egg-info dmpc_fast/*.so \
 	    .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
-	find dmpc_fast tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find dmpc_fast kernels tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp a step, so that a second call does only what its inputs ask for.
 
@@ -100,5 +106,5 @@ $(STAMPS)/sim: $(STAMPS)/tools pyproject.toml $(NATIVE)
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/tools pyproject.toml $(NATIVE)
-	$(INSTALL) --editable ".[sim,train,dev]"
+	$(INSTALL) --editable ".[sim,train,gpu,dev]"
 	@touch $@ $(STAMPS)/sim

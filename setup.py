@@ -46,11 +46,9 @@ class CMakeBuild(build_ext):
 def packages() -> tuple[list[str], dict[str, str]]:
     """Packages and their folders; the Triton kernels stand at the top of the tree."""
     names = find_packages(str(ROOT), include=["dmpc_fast", "dmpc_fast.*"])
-    folders = {"dmpc_fast": "dmpc_fast"}
-    if (ROOT / "kernels" / "__init__.py").is_file():
-        names.append("dmpc_fast.kernels")
-        folders["dmpc_fast.kernels"] = "kernels"
-    return names, folders
+    folders = {"dmpc_fast": "dmpc_fast", "dmpc_fast.kernels": "kernels"}
+    # A checkout finds them through a link in the package, which not every archive keeps.
+    return sorted({*names, *folders}), folders
 
 
 NAMES, FOLDERS = packages()

@@ -7,37 +7,54 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dmpc_fast.backends.base import Backend, BackendUnavailableError
+from dmpc_fast.backends.triton import availability as triton_availability
 from dmpc_fast.model_file import Model
 
 
 class _Row(NamedTuple):
-    """An adapter class `module`.`name`, the module it needs, and what to do where that is missing."""
+    """An adapter class `module`.`name`.
+
+    refusal: why this machine or installation cannot run it, None where it can. withheld: whether
+    "auto" passes it by although it can be run.
+    """
 
     module: str
     name: str
-    requires: str
-    missing: str
+    refusal: Callable[[], str | None]
+    withheld: Callable[[], bool] = lambda: False
+
+
+def _needs(module: str, missing: str) -> Callable[[], str | None]:
+    """A refusal that says `missing` where there is no `module`."""
+    return lambda: missing if importlib.util.find_spec(module) is None else None
 
 
 #: Fastest first: the order in which "auto" tries them. None: planned, not in this version.
 _ROWS: dict[str, _Row | None] = {
     "cuda": None,
-    "triton": None,
+    "triton": _Row(
+        "dmpc_fast.backends.triton.backend",
+        "TritonBackend",
+        triton_availability.refusal,
+        withheld=triton_availability.interpreted,
+    ),
     "cpu": _Row(
         "dmpc_fast.backends.cpu_backend",
         "CpuBackend",
-        "dmpc_fast._engine",
-        "the C++ engine is not built; install the package from its wheel, or build it with "
-        "`pip install .`",
+        _needs(
+            "dmpc_fast._engine",
+            "the C++ engine is not built; install the package from its wheel, or build it with "
+            "`pip install .`",
+        ),
     ),
     "torch": _Row(
         "dmpc_fast.backends.torch_backend",
         "TorchBackend",
-        "torch",
-        "torch is not installed; install it with `pip install dmpc-fast[train]`",
+        _needs("torch", "torch is not installed; install it with `pip install dmpc-fast[train]`"),
     ),
 }
 BACKENDS = tuple(_ROWS)
@@ -45,11 +62,7 @@ BACKENDS = tuple(_ROWS)
 
 def _unavailable(name: str) -> str | None:
     row = _ROWS[name]
-    if row is None:
-        return "this version has no such backend"
-    if importlib.util.find_spec(row.requires) is None:
-        return row.missing
-    return None
+    return "this version has no such backend" if row is None else row.refusal()
 
 
 def available() -> dict[str, str | None]:
@@ -82,7 +95,9 @@ def create(name: str, model: Model, *, dtype: str = "float32", **options: Any) -
 
 def _create_fastest(model: Model, dtype: str, options: dict[str, Any]) -> Backend:
     reasons = []
-    for name in _ROWS:
+    for name, row in _ROWS.items():
+        if row is not None and row.withheld():
+            continue
         try:
             return create(name, model, dtype=dtype, **options)
         except BackendUnavailableError as error:
