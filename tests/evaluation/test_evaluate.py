@@ -62,6 +62,15 @@ def test_an_episode_is_the_planners_own(model: Path) -> None:
     assert result.seeds.tolist() == [40, 41, 42]
 
 
+def test_the_engine_scores_as_the_reference_does(model: Path) -> None:
+    options = {"episodes": 2, "seed": 11, "num_samples": 5, "max_steps": 8, "progress": False}
+    expected = evaluate(model, ID, backend="torch", **options)
+    result = evaluate(model, ID, backend="cpu", **options)
+    np.testing.assert_allclose(result.returns, expected.returns, rtol=1e-4)
+    np.testing.assert_array_equal(result.lengths, expected.lengths)
+    np.testing.assert_array_equal(result.terminated, expected.terminated)
+
+
 def test_batches_and_workers_do_not_change_results(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
