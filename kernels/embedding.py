@@ -55,7 +55,7 @@ def _features(
     return tokens
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first"])
 def _embedding_kernel(
     noisy, clean, noisy_weights, clean_weights, positions, offset, out, count, first, total,
     TOKENS: tl.constexpr, WIDTH: tl.constexpr, NOISY: tl.constexpr, CLEAN: tl.constexpr,

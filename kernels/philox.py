@@ -71,7 +71,7 @@ def standard_normals(seed, element, candidate, plan_index, last):
     return _radius(bits) * tl.where((element & 1) == 1, sin, cos)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "stage"])
 def _start_kernel(
     given, seed, words, out, count, first, total, size, cos, sin, stage,
     GIVEN: tl.constexpr, BLOCK: tl.constexpr,

@@ -75,7 +75,7 @@ def _raise(highest, total, exponents, counts):
     return higher, total * tl.exp(highest - higher) + tl.sum(parts, axis=1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_terms"])
 def _scoring_kernel(
     states, actions, predictions, terms, num_terms, discounts, log_discounts, reward_mean,
     reward_scale, value_mean, value_scale, scores, violations, tie_breaks, count, member_stride,

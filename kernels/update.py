@@ -58,7 +58,7 @@ class Edge(NamedTuple):
     high: Tensor
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["stage_and_step", "first"])
 def _update_kernel(
     x, parts, part_stride, modulation, modulation_stride, matrix, bias, noisy, out, mean, scale,
     low, high, seed, words, a, b, noise, stage_and_step, count, first, total,

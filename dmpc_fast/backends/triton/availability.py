@@ -17,8 +17,7 @@ def refusal() -> str | None:
     """Why the backend cannot run here, None where it can."""
     for name in ("triton", "torch"):
         if importlib.util.find_spec(name) is None:
-            extra = "gpu" if name == "triton" else "train"
-            return f"{name} is not installed; add the extra {extra} to dmpc-fast"
+            return f"{name} is not installed; the extra gpu of dmpc-fast brings it"
     if interpreted():
         return None
     if not _torch_has_cuda():

@@ -177,9 +177,7 @@ class TritonBackend:
             check_array(name, array, shape)
 
     def _write(self, buffer: Tensor, array: np.ndarray) -> None:
-        host = torch.from_numpy(np.ascontiguousarray(array))
-        if self._device.type == "cuda":
-            host = host.pin_memory()
+        host = torch.tensor(array, pin_memory=self._device.type == "cuda")
         buffer.copy_(host, non_blocking=True)
 
     def _read(self, *buffers: Tensor) -> list[np.ndarray]:
@@ -190,6 +188,8 @@ class TritonBackend:
             copy.copy_(buffer, non_blocking=True)
         if pinned:
             torch.cuda.current_stream(self._device).synchronize()
+            # Pages that are locked are the driver's to give: callers get ordinary ones.
+            return [copy.numpy().copy() for copy in copies]
         return [copy.numpy() for copy in copies]
 
     def _load(self, model: Model, dtype: str, processors: int) -> Parts:
