@@ -120,7 +120,7 @@ class Planner:
         """A planner for the model file at `path`, or for a model in memory.
 
         Args:
-            backend: ``auto``, ``torch`` or ``cpu``. dtype: ``float32``, ``bf16``, ``int8``.
+            backend: ``auto``, ``torch``, ``cpu`` or ``triton``. dtype: ``float32``, ``bf16``, ``int8``.
             num_samples: candidates N; default the file's recommendation or 64.
             seed: 64-bit key of the random stream: same seed, same plans.
             num_robots: B to plan for several at once; None for one, without that dimension.
