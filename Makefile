@@ -43,6 +43,8 @@ lint: $(STAMPS)/dev
 	"$(BIN)/ruff" check $(PYTHON_TREE)
 	"$(BIN)/ruff" format --check $(PYTHON_TREE)
 	"$(BIN)/mypy"
+	"$(BIN)/python" -m mypy.stubtest dmpc_fast._engine --mypy-config-file pyproject.toml \
+	 --allowlist tests/engine_stub_allowlist.txt
 	"$(BIN)/lint-imports"
 	"$(BIN)/clang-format" --dry-run -Werror $(CXX_FILES)
 
