@@ -67,7 +67,7 @@ class Calibration:
         if errors.shape != (len(steps), self.whitening.shape[1]):
             wanted = (len(steps), self.whitening.shape[1])
             raise ValueError(f"errors must have shape {wanted}, got {errors.shape}")
-        if len(steps) and not (0 <= steps.min() and steps.max() < len(self.whitening)):
+        if len(steps) and not (steps.min() >= 0 and steps.max() < len(self.whitening)):
             raise ValueError(
                 f"steps of plans must be 0 to {len(self.whitening) - 1}, as calibrated, got "
                 f"{int(steps.min())} to {int(steps.max())}"
