@@ -24,6 +24,12 @@ def test_every_variant_runs_once_a_round_in_changing_order() -> None:
     assert len(set(rounds)) > 1
 
 
+def test_durations_are_of_the_given_clock() -> None:
+    ticks = itertools.count(step=5)
+    samples = measure({"a": lambda: next(ticks)}, Budget(plans=3), clock=lambda: next(ticks))
+    assert samples["a"].nanoseconds.tolist() == [10, 10, 10]
+
+
 def test_the_time_of_a_budget_ends_rounds_and_never_the_first() -> None:
     samples = measure({"a": lambda: None, "b": lambda: None}, Budget(plans=1000, seconds=1e-9))
     assert [len(part.nanoseconds) for part in samples.values()] == [1, 1]
