@@ -26,6 +26,7 @@ COMMANDS = {
     "diagnose": "dmpc_fast.cli.diagnose",
     "gates": "dmpc_fast.cli.gates",
     "collect": "dmpc_fast.cli.collect",
+    "experiment": "dmpc_fast.cli.experiment",
     "export": "dmpc_fast.cli.export",
     "info": "dmpc_fast.cli.info",
     "doctor": "dmpc_fast.cli.doctor",

@@ -41,7 +41,8 @@ def collect(
     dataset_id: str,
     *,
     model: Path | str,
-    steps: int,
+    steps: int | None = None,
+    episodes: int | None = None,
     seed: int = 0,
     backend: str = "auto",
     dtype: str = "float32",
@@ -59,15 +60,20 @@ def collect(
     planner_options: dict[str, Any] | None = None,
     progress: bool = True,
 ) -> CollectionResult:
-    """Record whole episodes, at least `steps` steps in all, as the Minari dataset `dataset_id`.
+    """Record whole episodes as the Minari dataset `dataset_id`: at least `steps` steps in all, or so
+    many `episodes`, one of which must be given.
 
     model: a model file's path, or "random" for uniform actions. The data do not depend on `workers`
     (processes) and `batch` (episodes at once in each), and hold actions as commanded. Other
     options are those of `evaluate`. overwrite: replace a dataset of that id. Interrupted, it leaves
     nothing.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    amount = steps if episodes is None else episodes
+    if amount is None or (steps is not None and episodes is not None):
+        raise ValueError(f"give either steps or episodes, got {steps} and {episodes}")
+    if amount < 1:
+        name = "steps" if episodes is None else "episodes"
+        raise ValueError(f"{name} must be at least 1, got {amount}")
     slots = slots_each(batch, workers)
     environment = make_environment(env_id, modify=modify)
     try:
@@ -102,8 +108,9 @@ def collect(
     finally:
         environment.close()
     task = RolloutTask(env_id, tuple(modify), planner, keys, seed, slots, max_steps, record=True)
-    returns = []
-    with writer, tqdm(total=steps, unit="step", disable=None if progress else True) as bar:
+    returns: list[float] = []
+    unit = "step" if episodes is None else "ep"
+    with writer, tqdm(total=amount, unit=unit, disable=None if progress else True) as bar:
         stream = rollouts(task, workers=workers, limit=None, times=PlanTimes())
         for rollout in _in_order(stream):
             recording = rollout.recording
@@ -116,8 +123,8 @@ def collect(
                 seed=rollout.seed,
             )
             returns.append(rollout.episode_return)
-            bar.update(rollout.length)
-            if writer.steps >= steps:
+            bar.update(rollout.length if episodes is None else 1)
+            if (writer.steps if episodes is None else len(returns)) >= amount:
                 stream.close()
                 break
     return CollectionResult(dataset_id, writer.path, writer.steps, np.array(returns))

@@ -1,0 +1,1 @@
+"""The paper's experiments, and ours, as commands: each arm a JSON file, made once."""

@@ -1,0 +1,102 @@
+"""Arms of an experiment: each is run once and kept as a JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from dmpc_fast.evaluation.evaluate import software_versions
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all arms share.
+
+    Episode i is reset with seed + i. num_samples: candidates per plan, the model's recommendation
+    where None. batch: episodes at once. finetune: `dmpc_fast.training.api.finetune`,
+    which knows no evaluation, nor evaluation it; finetune_steps: of the optimiser.
+    """
+
+    out: Path
+    episodes: int = 20
+    seed: int = 10_000
+    backend: str = "auto"
+    dtype: str = "float32"
+    num_samples: int | None = None
+    batch: int = 8
+    threads: int | None = None
+    max_steps: int | None = None
+    progress: bool = True
+    finetune: Callable[..., Path] | None = None
+    finetune_steps: int = 2000
+
+    def described(self) -> dict[str, Any]:
+        """The settings that a result depends on."""
+        names = ("episodes", "seed", "backend", "dtype", "num_samples", "max_steps")
+        return {name: getattr(self, name) for name in names}
+
+    def options(self) -> dict[str, Any]:
+        """Options of the backend."""
+        return {} if self.threads is None else {"threads": self.threads}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of an experiment.
+
+    settings: all that its result depends on, as JSON; they are kept beside the result, and an arm
+    whose file has other ones runs again.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    measure: Callable[[], dict[str, Any]]
+
+
+def run_arms(folder: Path, arms: Sequence[Arm], *, progress: bool) -> dict[str, dict[str, Any]]:
+    """Results by arm's name: read where they are there, else measured and written to `folder`.
+
+    Interrupted, it goes on where it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    results = {}
+    bar = tqdm(arms, unit="arm", desc=folder.name, disable=None if progress else True)
+    for arm in bar:
+        bar.set_postfix_str(arm.name)
+        path = folder / f"{arm.name}.json"
+        # As JSON has them: tuples are lists there.
+        settings = json.loads(json.dumps(arm.settings))
+        found = _read(path)
+        if found is None or found.get("settings") != settings:
+            found = {
+                "arm": arm.name,
+                "settings": settings,
+                "result": arm.measure(),
+                "versions": software_versions(),
+            }
+            write_json(path, found)
+        results[arm.name] = found["result"]
+    return results
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON that appears when it is whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    text = json.dumps(data, indent=1, allow_nan=False)
+    partial.write_text(text + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} must hold an arm's result, got {type(data).__name__}")
+    return data

@@ -1,0 +1,121 @@
+"""`dmpc-fast experiment` on the shipped models, as small as it gets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dmpc_fast.cli.experiment import EXPERIMENTS
+from dmpc_fast.cli.main import main
+from dmpc_fast.evaluation.experiments.arms import Arm, run_arms
+from dmpc_fast.evaluation.experiments.novel_reward import TARGETS, beyond, reached
+from dmpc_fast.objectives import GaussianTarget, Speed
+
+QUICK = (
+    "--episodes 2 --seed 3 --num-samples 2 --max-steps 5 --threads 1 --backend cpu --no-progress"
+).split()
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["experiment", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(EXPERIMENTS)
+
+
+def test_refusals(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["experiment", "misfit", "--episodes", "0"]) == 2
+    assert "--episodes" in capsys.readouterr().err
+
+
+def test_misfit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["experiment", "misfit", "--out", "r", *QUICK]) == 0
+    folder = tmp_path / "r" / "misfit"
+    report = json.loads((folder / "walker2d.json").read_text(encoding="utf-8"))
+    assert report["result"]["healthy"]["episodes"] == 2
+    assert (folder / "misfit.png").stat().st_size > 0
+    assert (folder / "table.md").read_text(encoding="utf-8").count("\n") == 4
+    # Everything is there: a second run measures nothing.
+    monkeypatch.setattr(
+        "dmpc_fast.evaluation.experiments.misfit_monitor.record_errors", lambda *_, **__: 1 / 0
+    )
+    assert main(["experiment", "misfit", "--out", "r", *QUICK]) == 0
+
+
+def test_novel_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmpc_fast.evaluation.experiments.novel_reward.SAMPLES", (2, 3))
+    assert main(["experiment", "novel-reward", "--out", "r", *QUICK]) == 0
+    folder = tmp_path / "r" / "novel-reward"
+    names = {path.stem for path in folder.glob("*.json")}
+    assert {target.name for target in TARGETS} < names
+    assert {f"{target.name}-3" for target in TARGETS} < names
+    assert {"walker2d-free", "walker2d-bounded", "hopper-learned"} < names
+    table = (folder / "table.md").read_text(encoding="utf-8")
+    assert table.count("hopper-low") == 2
+
+
+def test_defect_before_and_after_adapting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "data"))
+    monkeypatch.setattr("dmpc_fast.evaluation.experiments.defect.PLAY_EPISODES", (2, 3))
+    monkeypatch.setattr("dmpc_fast.evaluation.experiments.novel_dynamics.PLAY_EPISODES", (2, 3))
+    monkeypatch.setattr("dmpc_fast.evaluation.experiments.both_changes.PLAY_EPISODES", (2, 3))
+    quick = "--episodes 2 --num-samples 2 --max-steps 40 --threads 1 --backend cpu --no-progress"
+    monkeypatch.setattr("dmpc_fast.cli.experiment._finetune", quick_finetune)
+    for name in ("novel-dynamics", "both"):
+        command = ["experiment", name, "--out", "r", "--finetune-steps", "2", *quick.split()]
+        assert main(command) == 0
+    folder = tmp_path / "r" / "novel-dynamics"
+    table = (folder / "table.md").read_text(encoding="utf-8")
+    for arm in ("healthy", "before", "ceiling", "after-3", "after-2", "healthy-after"):
+        assert f"| {arm} |" in table
+    healthy, after = (
+        json.loads((folder / f"{arm}.json").read_text(encoding="utf-8"))["result"]
+        for arm in ("healthy", "after-3")
+    )
+    assert healthy["scores"] != after["scores"]
+    assert after["finetune_seconds"] > 0
+    assert (tmp_path / "r" / "both" / "both.png").stat().st_size > 0
+
+
+def quick_finetune(*args: Any, **options: Any) -> Path:
+    from dmpc_fast.training.api import finetune
+
+    return finetune(*args, **options, batch_size=4, compile=False, precision="float32")
+
+
+def test_arms_run_again_only_where_settings_differ(tmp_path: Path) -> None:
+    runs: list[str] = []
+
+    def arm(name: str, setting: object) -> Arm:
+        def measure() -> dict[str, Any]:
+            runs.append(name)
+            return {}
+
+        return Arm(name, {"setting": setting}, measure)
+
+    run_arms(tmp_path, [arm("a", (1, 2)), arm("b", 1)], progress=False)
+    run_arms(tmp_path, [arm("a", (1, 2)), arm("b", 2)], progress=False)
+    assert runs == ["a", "b", "b"]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_fall_counts_as_a_miss() -> None:
+    up = np.zeros((6, 9))
+    up[:, 0], up[:, 8] = 1.2, [1, 2, 3, 1, 2, 3]
+    found = reached(GaussianTarget(0, 1.2, 5e-4, 5.0), [up, up[:3]], limit=6)
+    assert found["distance"][0] == pytest.approx((0 + 0.6) / 2)
+    assert found["reward_return"][0] == pytest.approx((30 + 15) / 2)
+    assert found["quantity"][0] == found["peak"][0] == pytest.approx(1.2)
+    speed = reached(Speed(8, 2.0), [up], limit=6)
+    assert speed["reward_return"] == [pytest.approx(-4.0), None]
+    part = beyond([up])
+    assert part["share"][0] == pytest.approx(4 / 6)
+    assert part["excess"][0] == pytest.approx((0.099 + 1.099) / 3, abs=1e-9)
