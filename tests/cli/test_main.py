@@ -35,7 +35,9 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "heavy: []" in done.stdout
-    assert all(f"    {name} " in done.stdout for name in front.COMMANDS)
+    # The help of a long name stands on the line after it.
+    listed = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ")}
+    assert set(front.COMMANDS) <= listed
 
 
 def test_commands_are_called_what_the_table_says() -> None:
