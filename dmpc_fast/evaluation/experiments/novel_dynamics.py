@@ -19,21 +19,23 @@ from dmpc_fast.statistics import mean_and_error
 
 
 def run(common: Common) -> dict[str, dict[str, Any]]:
-    """Healthy, before and the ceiling, then after 1 to 100 episodes of play, and what is kept of
-    the old robot."""
+    """Healthy and before, then after 2 to 100 episodes of play, what is kept of the old robot, and
+    the ceiling."""
     settings = {**common.described(), "model_sha256": load_model(resolve(MODEL)).sha256}
     damaged = {**settings, "modify": DEFECT}
     arms = [
         Arm("healthy", settings, lambda: _scores(common, resolve(MODEL), ())),
         Arm("before", damaged, lambda: _scores(common, resolve(MODEL), (DEFECT,))),
-        Arm("ceiling", damaged, lambda: _ceiling(common)),
     ]
     # Most play first: it is what the target is about.
     for count in reversed(PLAY_EPISODES):
         tuned = {**damaged, "play": count, "steps": common.finetune_steps}
         arms.append(Arm(f"after-{count}", tuned, _adapted(common, count, (DEFECT,))))
+    # The longest comes last.
+    ceiling = Arm("ceiling", damaged, lambda: _ceiling(common))
     kept = {**settings, "play": PLAY_EPISODES[-1], "steps": common.finetune_steps}
     arms.append(Arm("healthy-after", kept, _adapted(common, PLAY_EPISODES[-1], ())))
+    arms.append(ceiling)
     return run_arms(common.out / "novel-dynamics", arms, progress=common.progress)
 
 

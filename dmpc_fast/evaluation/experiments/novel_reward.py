@@ -234,7 +234,7 @@ def table(results: dict[str, dict[str, Any]]) -> list[str]:
                 continue
             row = results[name]["targets"][target.name]
             lines.append(
-                f"| {target.name} | {target.reward.target:g} | {samples or 'usual'} "
+                f"| {target.name} | {target.reward.target:g} | {samples or 'default'} "
                 f"| {_shown(row['distance'], 3)} | {_shown(base['distance'], 3)} "
                 f"| {_shown(row['quantity'], 3)} | {_shown(row['peak'], 3)} "
                 f"| {_shown(row['reward_return'], 0)} | {_shown(base['reward_return'], 0)} "
