@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.policy_episodes import run_episodes
 from dmpc_fast import objectives
 from dmpc_fast.assets import resolve
 from dmpc_fast.backends import registry
 from dmpc_fast.backends.base import Backend, CandidateGroup, PlanRequest, PlanResult
-from dmpc_fast.evaluation.environments import make_environment
 from dmpc_fast.evaluation.evaluate import result_of
 from dmpc_fast.evaluation.policies import PlanTimes
-from dmpc_fast.evaluation.rollouts import run_rollouts
 from dmpc_fast.model_file import load_model
 from dmpc_fast.planning.elites import elite_mean, elites_of
 from dmpc_fast.spec import ModelSpec, SamplerSpec
@@ -126,16 +124,13 @@ def main() -> None:
         raise ValueError(f"{args.model} has history or context, which this arm does not keep")
     engine = registry.create("cpu", model, dtype=args.dtype, threads=1)
     policy = IteratedPolicy(engine, model.spec, args)
-    environments = [make_environment(args.env) for _ in range(args.episodes)]
-    numbers = itertools.count()
-    found = list(
-        run_rollouts(
-            environments,
-            policy,
-            lambda: n if (n := next(numbers)) < args.episodes else None,
-            seed=args.seed,
-            keys=model.spec.environment.observation_keys,
-        )
+    found = run_episodes(
+        policy,
+        args.env,
+        episodes=args.episodes,
+        batch=args.episodes,
+        seed=args.seed,
+        keys=model.spec.environment.observation_keys,
     )
     settings: dict[str, Any] = {
         **{name: value for name, value in vars(args).items() if name != "json"},

@@ -14,19 +14,17 @@ d3rlpy pins an old gymnasium that it only needs for its own environments, so ins
 from __future__ import annotations
 
 import argparse
-import itertools
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.policy_episodes import run_episodes
 from dmpc_fast.data.episodes import EpisodeStore
 from dmpc_fast.data.minari import load_episodes
-from dmpc_fast.evaluation.environments import make_environment
 from dmpc_fast.evaluation.evaluate import FIRST_EVALUATION_SEED, result_of
 from dmpc_fast.evaluation.policies import PlanTimes
-from dmpc_fast.evaluation.rollouts import run_rollouts
 
 ALGORITHMS = ("bc", "td3+bc", "iql")
 
@@ -121,18 +119,15 @@ def main() -> None:
     )
     seconds = time.perf_counter() - begin
 
-    environments = [make_environment(args.env) for _ in range(min(args.batch, args.episodes))]
-    numbers, times = itertools.count(), PlanTimes()
-    bounds = environments[0].action_space
-    policy = AgentPolicy(agent, bounds.low, bounds.high, times)
-    found = list(
-        run_rollouts(
-            environments,
-            policy,
-            lambda: n if (n := next(numbers)) < args.episodes else None,
-            seed=args.seed,
-            keys=store.environment.observation_keys,
-        )
+    bounds, times = store.environment, PlanTimes()
+    policy = AgentPolicy(agent, np.array(bounds.action_low), np.array(bounds.action_high), times)
+    found = run_episodes(
+        policy,
+        args.env,
+        episodes=args.episodes,
+        batch=args.batch,
+        seed=args.seed,
+        keys=bounds.observation_keys,
     )
     settings = {
         "rival": args.algorithm,

@@ -211,7 +211,8 @@ Status Planner::plan(std::span<const float> observation, Plan& plan,
     const bool room = plan.actions.size() == steps * spec.action_size &&
                       plan.states.size() == steps * spec.state_size &&
                       plan.scores.size() == static_cast<std::size_t>(s.samples) &&
-                      plan.violations.size() == plan.scores.size();
+                      plan.violations.size() == plan.scores.size() &&
+                      plan.chosen_actions.size() == s.chosen.size();
     if (!room) return Status::wrong_size;
     const Status status = s.check(observation, {.context = context});
     if (status != Status::ok) return status;
@@ -221,6 +222,7 @@ Status Planner::plan(std::span<const float> observation, Plan& plan,
                   .states = plan.states.data(),
                   .scores = plan.scores.data(),
                   .violations = plan.violations.data(),
+                  .run_actions = plan.chosen_actions.data(),
                   .level = &plan.level});
 }
 
@@ -233,6 +235,7 @@ Plan Planner::make_plan() const {
             std::vector<float>(steps * spec.state_size),
             std::vector<float>(samples),
             std::vector<float>(samples),
+            std::vector<float>(state_->chosen.size()),
             Level{}};
 }
 

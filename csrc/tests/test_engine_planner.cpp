@@ -72,6 +72,20 @@ void planning_is_pure(const Model& model) {
     CHECK(plan.actions.size() == 8 * 4 * 2 && plan.states.size() == 8 * 4 * 3);
 }
 
+void act_runs_what_the_plan_says(const Model& model) {
+    Planner planner(model, {.num_samples = 8, .action_chunk = 2, .num_elites = 3});
+    Plan plan = planner.make_plan();
+    CHECK(planner.plan(observation(0), plan, kContext) == Status::ok);
+    const auto actions = episode(planner, 2);
+    const float* chosen = plan.chosen_actions.data();
+    CHECK(plan.chosen_actions.size() == 4 * 2);
+    CHECK(actions[0] == Vector(chosen, chosen + 2) && actions[1] == Vector(chosen + 2, chosen + 4));
+    const float* best = plan.actions.data() + plan.best * 4 * 2;
+    CHECK(actions[0] != Vector(best, best + 2));
+    plan.chosen_actions.pop_back();
+    CHECK(planner.plan(observation(0), plan, kContext) == Status::wrong_size);
+}
+
 void what_really_ran_counts(const Model& model) {
     Planner one(model, {.num_samples = 8}), two(model, {.num_samples = 8});
     CHECK(episode(one, 1) == episode(two, 1));
@@ -167,6 +181,7 @@ int main() {
     const Model model = make_model(random);
     an_episode_repeats(model);
     planning_is_pure(model);
+    act_runs_what_the_plan_says(model);
     what_really_ran_counts(model);
     a_call_has_its_own_deadline(model);
     wrong_input_changes_nothing(model);

@@ -94,10 +94,12 @@ def introduction(planner: Any, path: Path) -> Iterator[str]:
     spec = planner.spec
     period = spec.environment.control_period_s
     yield f"{spec.environment.id} every {period * 1e3:g} ms, driven by {path.name}"
-    chosen = "the best one" if planner.num_elites == 1 else f"the {planner.num_elites} best's mean"
+    elites = planner.num_elites
+    chosen = "the best one" if elites == 1 else f"the mean of the {elites} best"
+    actions = "action" if planner.action_chunk == 1 else "actions"
     yield (
         f"backend {planner.backend} ({planner.dtype}): {planner.num_samples} candidates of "
-        f"{spec.horizon} steps, {planner.action_chunk} of {chosen} run before the next plan"
+        f"{spec.horizon} steps, {planner.action_chunk} {actions} of {chosen} run before the next plan"
     )
 
 

@@ -42,6 +42,11 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None:
             recommended[name] = getattr(args, name)
     stages = dict(model.spec.stages)
+    if args.rule is not None and args.proposal_steps is None and args.dynamics_steps is None:
+        raise ValueError(
+            f"--rule {args.rule} is of samplers whose steps are given: give --proposal-steps or "
+            "--dynamics-steps"
+        )
     for name in ("proposal", "dynamics"):
         own, count = stages[name].sampler, getattr(args, f"{name}_steps")
         if own is not None and count is not None:

@@ -60,6 +60,8 @@ def test_novel_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"walker2d-free", "walker2d-bounded", "hopper-learned"} < names
     table = (folder / "table.md").read_text(encoding="utf-8")
     assert table.count("hopper-low") == 2
+    for samples in (2, 3):
+        assert f"| hopper-low | 1.015 | {samples} |" in table
 
 
 def test_defect_before_and_after_adapting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +84,14 @@ def test_defect_before_and_after_adapting(tmp_path: Path, monkeypatch: pytest.Mo
     )
     assert healthy["scores"] != after["scores"]
     assert after["finetune_seconds"] > 0
+    # A model adapted by other settings is another model.
+    models = {path.parent.name for path in (tmp_path / "r" / "adapted").glob("*/model.safetensors")}
+    again = ["experiment", "both", "--out", "r", "--finetune-steps", "3", *quick.split()]
+    assert main(again) == 0
+    adapted = {
+        path.parent.name for path in (tmp_path / "r" / "adapted").glob("*/model.safetensors")
+    }
+    assert len(models) == 2 and len(adapted - models) == 1
     assert (tmp_path / "r" / "both" / "both.png").stat().st_size > 0
 
 

@@ -34,7 +34,8 @@ def test_export_gives_other_samplers(tmp_path: Path) -> None:
     stages = load_model(out).spec.stages
     assert stages["proposal"].sampler == SamplerSpec.uniform(3, "consistency")
     assert stages["dynamics"] == model.spec.stages["dynamics"]
-    assert main(["export", str(source), "--out", str(out), "--dynamics-steps", "0"]) == 2
+    for wrong in ("--dynamics-steps 0", "--rule ddim"):
+        assert main(["export", str(source), "--out", str(out), *wrong.split()]) == 2
 
 
 def test_a_missing_model_is_named(tmp_path: Path, capsys: object) -> None:

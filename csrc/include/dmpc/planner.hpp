@@ -51,7 +51,9 @@ struct Plan {
     std::vector<float> states;      // (N, F, S)
     std::vector<float> scores;      // (N)
     std::vector<float> violations;  // (N), 0 where every constraint holds
-    Level level{};                  // of candidates left out: NaN, score -infinity
+    std::vector<float>
+        chosen_actions;  // (F, A): what is run, the best's or the mean of the elites'
+    Level level{};       // of candidates left out: NaN, score -infinity
 };
 
 /// What an action may need besides the observation.

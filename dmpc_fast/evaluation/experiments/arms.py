@@ -60,7 +60,8 @@ class Arm:
 
 
 def run_arms(folder: Path, arms: Sequence[Arm], *, progress: bool) -> dict[str, dict[str, Any]]:
-    """Results by arm's name: read where they are there, else measured and written to `folder`.
+    """Results by arm's name, each with its `settings`: read where they are there, else measured and
+    written to `folder`.
 
     Interrupted, it goes on where it was.
     """
@@ -81,7 +82,7 @@ def run_arms(folder: Path, arms: Sequence[Arm], *, progress: bool) -> dict[str, 
                 "versions": software_versions(),
             }
             write_json(path, found)
-        results[arm.name] = found["result"]
+        results[arm.name] = {**found["result"], "settings": settings}
     return results
 
 

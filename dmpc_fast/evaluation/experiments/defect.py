@@ -37,9 +37,7 @@ def play_data(common: Common, episodes: int) -> str:
     More episodes begin with the same ones.
     """
     sha256 = load_model(resolve(MODEL)).sha256
-    samples = common.num_samples or "usual"
-    limit = f"-{common.max_steps}" if common.max_steps is not None else ""
-    dataset = f"play-{sha256[:8]}/walker2d-defect/n{samples}{limit}-{episodes}-v0"
+    dataset = f"play-{sha256[:8]}/walker2d-defect/{_play_name(common, episodes)}-v0"
     # It is there as a whole or not at all.
     with contextlib.suppress(FileExistsError):
         collect(
@@ -60,12 +58,21 @@ def play_data(common: Common, episodes: int) -> str:
     return dataset
 
 
+def _play_name(common: Common, episodes: int) -> str:
+    limit = f"-{common.max_steps}" if common.max_steps is not None else ""
+    samples = common.num_samples or "usual"
+    return f"n{samples}-{common.dtype}{limit}-{episodes}"
+
+
 def adapted_model(common: Common, episodes: int) -> tuple[Path, float | None]:
     """A model whose dynamics were fine-tuned on so many play episodes, made if it is not there, and
     the seconds that this took."""
     if common.finetune is None:
         raise ValueError("finetune must be given for experiments that adapt a model, got None")
-    folder = common.out / "adapted" / f"walker2d-{episodes}"
+    # Named by all that decides the weights: other settings must not find this one's model.
+    sha256, steps = load_model(resolve(MODEL)).sha256, common.finetune_steps
+    name = f"walker2d-{sha256[:8]}-{_play_name(common, episodes)}-{steps}"
+    folder = common.out / "adapted" / name
     note = folder / "seconds.json"
     if not note.exists():
         dataset = play_data(common, episodes)

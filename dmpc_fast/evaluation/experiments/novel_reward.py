@@ -228,13 +228,13 @@ def table(results: dict[str, dict[str, Any]]) -> list[str]:
     ]
     for target in TARGETS:
         base = results[f"{target.model}-learned"]["targets"][target.name]
-        for samples in (None, *SAMPLES):
-            name = target.name if samples is None else f"{target.name}-{samples}"
+        for name in (target.name, *(f"{target.name}-{samples}" for samples in SAMPLES)):
             if name not in results:
                 continue
             row = results[name]["targets"][target.name]
+            samples = results[name]["settings"]["num_samples"]
             lines.append(
-                f"| {target.name} | {target.reward.target:g} | {samples or 'default'} "
+                f"| {target.name} | {target.reward.target:g} | {samples} "
                 f"| {_shown(row['distance'], 3)} | {_shown(base['distance'], 3)} "
                 f"| {_shown(row['quantity'], 3)} | {_shown(row['peak'], 3)} "
                 f"| {_shown(row['reward_return'], 0)} | {_shown(base['reward_return'], 0)} "
