@@ -1,12 +1,18 @@
 """How far a backend may be from the float64 reference: the one table, and the one measure.
 
-A backend's error is bounded by twice torch's own in the same dtype, plus a few roundings, and by a
-ceiling that holds whatever torch does.
+A backend's error is bounded by twice what rounding does to that instance, plus a few roundings, and
+by a ceiling that holds whatever that is. What rounding does is torch's own error in the same dtype or
+what the reference itself makes of weights that are off by a rounding, whichever is larger: some random
+models amplify roundings tenfold, and torch's one draw of them may be a lucky one.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+
+from dmpc_fast.model_file import Model
 
 #: dtype -> (unit of rounding, ceiling of the relative rms error of any stage).
 DTYPES = {
@@ -15,6 +21,8 @@ DTYPES = {
     "bf16": (2.0**-8, 0.06),
 }
 ROUNDINGS = 4
+#: How often the weights are displaced to see what an instance makes of it.
+DRAWS = 3
 
 
 def error(values: np.ndarray, reference: np.ndarray) -> float:
@@ -33,7 +41,17 @@ def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
-def limit(dtype: str, torch_error: float) -> float:
-    """The largest error that a backend may have where torch has `torch_error`."""
+def displaced(model: Model, dtype: str, generator: np.random.Generator) -> Model:
+    """The model with every weight moved by up to one rounding of the dtype, kept in float64."""
+    rounding, _ = DTYPES[dtype]
+    tensors = {
+        name: tensor * (1 + rounding * generator.uniform(-1, 1, tensor.shape))
+        for name, tensor in model.tensors.items()
+    }
+    return dataclasses.replace(model, tensors=tensors)
+
+
+def limit(dtype: str, rounding_error: float) -> float:
+    """The largest error that a backend may have where rounding makes one of `rounding_error`."""
     rounding, ceiling = DTYPES[dtype]
-    return min(2 * torch_error + ROUNDINGS * rounding, ceiling)
+    return min(2 * rounding_error + ROUNDINGS * rounding, ceiling)
