@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dmpc_fast import objectives
     from dmpc_fast.backends.base import BackendUnavailableError
     from dmpc_fast.evaluation.evaluate import evaluate
+    from dmpc_fast.imitation.distill_policy import distill_policy
     from dmpc_fast.model_file import load_model, save_model
     from dmpc_fast.planning.plan import Plan
     from dmpc_fast.planning.planner import Planner
@@ -30,6 +31,7 @@ __all__ = [
     "Trainer",
     "__version__",
     "distill",
+    "distill_policy",
     "evaluate",
     "finetune",
     "load_model",
@@ -45,6 +47,7 @@ _HOMES = {
     "Planner": "dmpc_fast.planning.planner",
     "Trainer": "dmpc_fast.training.loop",
     "distill": "dmpc_fast.training.distill",
+    "distill_policy": "dmpc_fast.imitation.distill_policy",
     "evaluate": "dmpc_fast.evaluation.evaluate",
     "finetune": "dmpc_fast.training.api",
     "load_model": "dmpc_fast.model_file",

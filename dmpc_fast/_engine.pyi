@@ -75,6 +75,15 @@ class Engine:
         NDArray[np.int8],
         tuple[int, int, int, int, bool, bool],
     ]: ...
+    def react(
+        self,
+        states: NDArray[np.float32],
+        actions: NDArray[np.float32],
+        mask: NDArray[np.float32],
+        context: NDArray[np.float32],
+    ) -> NDArray[np.float32]: ...
+    def least_seconds(self, robots: int, candidates: int) -> float: ...
+    def skip(self) -> None: ...
     @property
     def instruction_set(self) -> str: ...
     @property
@@ -91,7 +100,11 @@ class Planner:
         seed: int,
         dtype: str,
         threads: int,
+        mode: str = "plan",
+        deadline_s: float = ...,
     ) -> Planner: ...
+    @property
+    def source(self) -> str: ...
     def act(
         self,
         observation: NDArray[np.float32],

@@ -34,7 +34,7 @@ from dmpc_fast.strict_json import shown
 
 METADATA_KEY = "dmpc"
 _PREFIX_BYTES = 8  # the header's length, little-endian
-_MAX_TENSORS = 8 + (MAX_MEMBERS + 2) * (15 + 10 * MAX_LAYERS)
+_MAX_TENSORS = 8 + (MAX_MEMBERS + 2) * (15 + 10 * MAX_LAYERS) + 2 * (MAX_LAYERS + 1)
 _MAX_ENTRY_BYTES = 192
 #: A file's header is the description, whose quotes may be escaped, and an entry for every tensor.
 MAX_FILE_HEADER_BYTES = MAX_HEADER_BYTES + _MAX_TENSORS * _MAX_ENTRY_BYTES

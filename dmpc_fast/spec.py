@@ -65,8 +65,8 @@ def _number(name: str, value: Any, low: float = -math.inf, high: float = math.in
     return number
 
 
-def _fields(name: str, data: Any, cls: type) -> dict[str, Any]:
-    """`data` checked to be a JSON object with exactly the fields of `cls`."""
+def _fields(name: str, data: Any, cls: type, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    """`data` checked to be a JSON object with exactly the fields of `cls`, or without `optional`."""
     if not isinstance(data, dict):
         raise ModelFileError(f"{name} must be an object, got {type(data).__name__}")
     names = [f.name for f in dataclasses.fields(cls)]
@@ -74,7 +74,7 @@ def _fields(name: str, data: Any, cls: type) -> dict[str, Any]:
         if key not in names:
             raise ModelFileError(f"{name} has the unknown key {shown(key)}; known keys: {names}")
     for key in names:
-        if key not in data:
+        if key not in data and key not in optional:
             raise ModelFileError(f"{name} lacks the key {key!r}")
     return dict(data)
 
@@ -180,6 +180,30 @@ class StageSpec:
 
 
 @dataclass(frozen=True)
+class PolicySpec:
+    """Dimensions of the reactive policy (D-MPC section 4.5): a multilayer perceptron.
+
+    `layers` hidden layers of `width`, each a linear map and GELU (tanh form), from the condition
+    to the next action, both normalised; the action is then clipped to its bounds.
+    """
+
+    layers: int
+    width: int
+
+    def __post_init__(self) -> None:
+        _integer("layers", self.layers, 1, MAX_LAYERS)
+        _integer("width", self.width, 1, MAX_DIMENSION)
+
+    @classmethod
+    def from_json(cls, data: Any) -> PolicySpec:
+        values = _fields("policy", data, cls)
+        try:
+            return cls(**values)
+        except ModelFileError as error:
+            raise ModelFileError(f"policy.{error}") from None
+
+
+@dataclass(frozen=True)
 class EnvironmentSpec:
     """The robot a model is for.
 
@@ -248,7 +272,7 @@ class ModelSpec:
 
     discount and termination_penalty define the objective J; recommended holds planner options that
     the model was measured with (keys: num_samples, action_chunk, num_elites, dtype, all optional);
-    provenance is free text.
+    provenance is free text; policy is None where the model has none (the file then lacks the key).
     """
 
     state_size: int
@@ -263,6 +287,7 @@ class ModelSpec:
     recommended: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+    policy: PolicySpec | None = None
 
     def __post_init__(self) -> None:
         _check_version(self.format_version)
@@ -354,6 +379,22 @@ class ModelSpec:
             for member in range(self.stages[name].members):
                 for key, shape in self.network_shapes(name).items():
                     shapes[f"{name}.{member}.{key}"] = shape
+        for key, shape in self.policy_shapes().items():
+            shapes[f"policy.{key}"] = shape
+        return shapes
+
+    def policy_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of the policy's tensors, none without a policy."""
+        if self.policy is None:
+            return {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        inputs = self.condition_size
+        for i in range(self.policy.layers):
+            shapes[f"hidden.{i}.weight"] = (self.policy.width, inputs)
+            shapes[f"hidden.{i}.bias"] = (self.policy.width,)
+            inputs = self.policy.width
+        shapes["out.weight"] = (self.action_size, inputs)
+        shapes["out.bias"] = (self.action_size,)
         return shapes
 
     def network_shapes(self, name: str) -> dict[str, tuple[int, ...]]:
@@ -388,7 +429,10 @@ class ModelSpec:
         return shapes
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)
+        values = dataclasses.asdict(self)
+        if self.policy is None:
+            del values["policy"]
+        return json.dumps(values, sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
@@ -402,7 +446,7 @@ class ModelSpec:
         if isinstance(data, dict) and "format_version" in data:
             # Before anything else, so that a newer file is not called a wrong one.
             _check_version(data["format_version"])
-        values = _fields("model", data, cls)
+        values = _fields("model", data, cls, optional=("policy",))
         if not isinstance(values["stages"], dict):
             raise ModelFileError("stages must be an object")
         stages = values["stages"]
@@ -415,6 +459,8 @@ class ModelSpec:
             name: StageSpec.from_json(name, stage) for name, stage in stages.items()
         }
         values["environment"] = EnvironmentSpec.from_json(values["environment"])
+        if "policy" in values:
+            values["policy"] = PolicySpec.from_json(values["policy"])
         for name in ("discount", "termination_penalty"):
             values[name] = _number(name, values[name])
         return cls(**values)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dmpc_fast.model_file import Model
 from dmpc_fast.normalizer import Normalizer
-from dmpc_fast.spec import EnvironmentSpec, ModelSpec, SamplerSpec, StageSpec
+from dmpc_fast.spec import EnvironmentSpec, ModelSpec, PolicySpec, SamplerSpec, StageSpec
 
 SIZES: dict[str, Any] = {"layers": 2, "width": 24, "heads": 3, "head_size": 5, "mlp": 40}
 
@@ -29,6 +29,7 @@ def random_spec(
     stages: dict[str, dict[str, Any]] | None = None,
     recommended: dict[str, Any] | None = None,
     control_period_s: float = 0.02,
+    policy: PolicySpec | None = None,
     **sizes: Any,
 ) -> ModelSpec:
     """A spec of small odd sizes.
@@ -66,6 +67,7 @@ def random_spec(
             control_period_s=control_period_s,
         ),
         recommended=recommended or {},
+        policy=policy,
     )
 
 

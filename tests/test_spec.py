@@ -23,6 +23,7 @@ from dmpc_fast.spec import (
     EnvironmentSpec,
     ModelFileError,
     ModelSpec,
+    PolicySpec,
     SamplerSpec,
     StageSpec,
     preset_stages,
@@ -43,11 +44,11 @@ def set_at(data: Any, path: str, value: Any) -> None:
     data[last] = value
 
 
-@pytest.mark.parametrize("cls", [ModelSpec, StageSpec, SamplerSpec, EnvironmentSpec])
+@pytest.mark.parametrize("cls", [ModelSpec, StageSpec, SamplerSpec, EnvironmentSpec, PolicySpec])
 def test_python_and_cpp_have_the_same_fields(cls: type) -> None:
     names = [field.name for field in dataclasses.fields(cls)]
     assert sorted(names) == sorted(_engine.spec_fields()[cls.__name__])
-    assert len(_engine.spec_fields()) == 4
+    assert len(_engine.spec_fields()) == 5
 
 
 @pytest.mark.parametrize("preset", PRESETS)

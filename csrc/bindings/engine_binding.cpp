@@ -137,6 +137,31 @@ public:
                                              level.dynamics_steps, level.complete, level.missed));
     }
 
+    Floats react(const Floats& states, const Floats& actions, const Floats& mask,
+                 const Floats& context) {
+        const ModelSpec& spec = engine_->spec();
+        const py::ssize_t robots = states.ndim() > 0 ? states.shape(0) : 0;
+        const py::ssize_t past = spec.history - 1;
+        check_shape("states", states, {robots, spec.history, spec.state_size});
+        check_shape("actions", actions, {robots, past, spec.action_size});
+        check_shape("mask", mask, {robots, past});
+        check_shape("context", context, {robots, spec.context});
+        Floats chosen({robots, py::ssize_t{spec.action_size}});
+        const PlanRequest request{.robots = static_cast<int>(robots),
+                                  .states = states.data(),
+                                  .actions = actions.data(),
+                                  .mask = mask.data(),
+                                  .context = context.data()};
+        float* out = chosen.mutable_data();
+        call([&] { return engine_->react(request, out); });
+        return chosen;
+    }
+
+    double least_seconds(int robots, int candidates) const {
+        return engine_->least_seconds(robots, candidates);
+    }
+    void skip() { engine_->skip(); }
+
     std::string instruction_set_name() const { return engine_->kernels().name; }
     int threads() const { return engine_->threads(); }
 
@@ -178,6 +203,10 @@ void bind_engine(py::module_& module) {
         .def("score", &PyEngine::score, arg("request"), arg("states").noconvert(),
              arg("actions").noconvert())
         .def("plan", &PyEngine::plan, arg("request"))
+        .def("react", &PyEngine::react, arg("states").noconvert(), arg("actions").noconvert(),
+             arg("mask").noconvert(), arg("context").noconvert())
+        .def("least_seconds", &PyEngine::least_seconds, arg("robots"), arg("candidates"))
+        .def("skip", &PyEngine::skip)
         .def_property_readonly("instruction_set", &PyEngine::instruction_set_name)
         .def_property_readonly("threads", &PyEngine::threads);
 }

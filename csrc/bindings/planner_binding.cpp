@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 
+#include <limits>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -24,13 +25,16 @@ std::span<const float> view(const std::optional<Floats>& array) {
 }
 
 Planner load(const std::filesystem::path& path, int num_samples, int action_chunk, int num_elites,
-             std::uint64_t seed, const std::string& dtype, int threads) {
+             std::uint64_t seed, const std::string& dtype, int threads, const std::string& mode,
+             double deadline_s) {
     return Planner::load(path, {.num_samples = num_samples,
                                 .action_chunk = action_chunk,
                                 .num_elites = num_elites,
                                 .num_threads = threads,
                                 .seed = seed,
-                                .dtype = dtype});
+                                .dtype = dtype,
+                                .deadline_s = deadline_s,
+                                .mode = mode == "policy" ? Mode::policy : Mode::plan});
 }
 
 Floats act(Planner& planner, const Floats& observation, const std::optional<Floats>& previous,
@@ -55,10 +59,16 @@ void bind_planner(py::module_& module) {
     py::class_<Planner>(module, "Planner", "dmpc::Planner, for comparison with the package's own.")
         .def_static("load", &load, arg("path"), py::kw_only(), arg("num_samples"),
                     arg("action_chunk"), arg("num_elites") = 1, arg("seed"), arg("dtype"),
-                    arg("threads"))
+                    arg("threads"), arg("mode") = "plan",
+                    arg("deadline_s") = std::numeric_limits<double>::infinity())
         .def("act", &act, arg("observation").noconvert(),
              arg("previous_action").noconvert() = py::none(),
              arg("context").noconvert() = py::none())
+        .def_property_readonly("source",
+                               [](const Planner& planner) {
+                                   constexpr const char* names[] = {"planned", "carried", "policy"};
+                                   return names[static_cast<int>(planner.source())];
+                               })
         .def("reset", py::overload_cast<>(&Planner::reset));
 }
 

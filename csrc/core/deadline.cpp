@@ -11,6 +11,7 @@ constexpr double kUnseen = 1e-9;
 // core; yet one interruption must not govern the plans that follow.
 constexpr double kSlower = 0.5;
 constexpr double kFaster = 0.125;
+constexpr double kDoubt = 0.95;  // twice too slow is forgotten in 14 calls
 
 }  // namespace
 
@@ -27,6 +28,11 @@ void Pace::observe(double work, double seconds) noexcept {
     // Two threads that observe at once may lose one observation, never mix two.
     const double next = pace > 0 ? pace + (seen > pace ? kSlower : kFaster) * (seen - pace) : seen;
     seconds_per_unit_.store(next, std::memory_order_relaxed);
+}
+
+void Pace::doubt() noexcept {
+    const double pace = seconds_per_unit_.load(std::memory_order_relaxed);
+    seconds_per_unit_.store(kDoubt * pace, std::memory_order_relaxed);
 }
 
 }  // namespace dmpc

@@ -45,6 +45,11 @@ public:
     /// Seconds that so much work should take, with a margin; a pessimist's before any observation.
     double estimate(double work) const noexcept;
     void observe(double work, double seconds) noexcept;
+    /// Whether there was any observation.
+    bool seen() const noexcept { return seconds_per_unit_.load(std::memory_order_relaxed) > 0; }
+    /// Nothing was done because it would have taken too long: believes that a little less, since
+    /// what is never tried is never observed again.
+    void doubt() noexcept;
 
 private:
     std::atomic<double> seconds_per_unit_{0.0};

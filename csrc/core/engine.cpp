@@ -110,6 +110,10 @@ Engine::Engine(const ModelSpec& spec, const TensorLookup& tensor, const EngineOp
                                                           options.precision));
         }
     }
+    if (spec.policy) {
+        const auto lookup = [&](const std::string& name) { return tensor("policy." + name); };
+        policy_ = std::make_unique<Policy>(spec, lookup, *kernels_);
+    }
     const auto affine = [&](const std::string& name, int size, int times) {
         const float* mean = tensor("normalizer." + name + ".mean");
         const float* scale = tensor("normalizer." + name + ".scale");
@@ -249,18 +253,20 @@ Status Engine::check(const Call& call) const noexcept {
     for (const Term& term : request.terms) {
         if (term.index < 0 || term.index >= spec_.state_size) return Status::invalid_argument;
     }
-    const auto finite = [](const float* values, std::ptrdiff_t count) {
+    return finite(request) ? Status::ok : Status::not_finite;
+}
+
+bool Engine::finite(const PlanRequest& request) const noexcept {
+    const auto all = [](const float* values, std::ptrdiff_t count) {
         for (std::ptrdiff_t i = 0; i < count; ++i) {
             if (!std::isfinite(values[i])) return false;
         }
         return true;
     };
     const std::ptrdiff_t robots = request.robots, past = spec_.history - 1;
-    const bool all_finite = finite(request.states, robots * spec_.history * spec_.state_size) &&
-                            finite(request.actions, robots * past * spec_.action_size) &&
-                            finite(request.mask, robots * past) &&
-                            finite(request.context, robots * spec_.context);
-    return all_finite ? Status::ok : Status::not_finite;
+    return all(request.states, robots * spec_.history * spec_.state_size) &&
+           all(request.actions, robots * past * spec_.action_size) &&
+           all(request.mask, robots * past) && all(request.context, robots * spec_.context);
 }
 
 /// Schedules the samplers, finds room, and cuts the groups into chunks. False where memory lacks.
@@ -311,9 +317,49 @@ bool Engine::plan_ahead(Call& call) noexcept {
     return true;
 }
 
+Status Engine::react(const PlanRequest& request, float* actions) noexcept {
+    if (!policy_) return Status::no_policy;
+    if (request.robots < 1) return Status::invalid_argument;
+    if (busy_.test_and_set(std::memory_order_acquire)) return Status::busy;
+    const cpu::FlushDenormals flush;
+    Status status = finite(request) ? Status::ok : Status::not_finite;
+    try {
+        grow(conditions_, static_cast<std::size_t>(request.robots) *
+                              networks_[0]->packed.condition_history.depth);
+        policy_->reserve(request.robots);
+    } catch (const std::bad_alloc&) {
+        status = Status::too_large;
+    }
+    if (status == Status::ok) {
+        condition(request);
+        const float* normalised = policy_->evaluate(conditions_.data(), request.robots);
+        for (std::ptrdiff_t robot = 0; robot < request.robots; ++robot) {
+            for (int i = 0; i < spec_.action_size; ++i) {
+                const float value =
+                    normalised[robot * policy_->stride() + i] * action_.scale[i] + action_.mean[i];
+                if (!std::isfinite(value)) status = Status::no_candidate;
+                actions[robot * spec_.action_size + i] = std::clamp(value, low_[i], high_[i]);
+            }
+        }
+    }
+    busy_.clear(std::memory_order_release);
+    return status;
+}
+
 /// The condition vectors, normalised, and each needed network's embedding of them.
 void Engine::embed(const Call& call) noexcept {
     const PlanRequest& request = call.request;
+    condition(request);
+    for (std::size_t i = 0; i < networks_.size(); ++i) {
+        if (!call.needs(static_cast<int>(i), objective_)) continue;
+        const bool denoises = i < 2;
+        networks_[i]->conditioning.embed(conditions_.data(), request.robots,
+                                         denoises ? schedules_[i].features() : nullptr,
+                                         denoises ? schedules_[i].rows() : 1);
+    }
+}
+
+void Engine::condition(const PlanRequest& request) noexcept {
     const int depth = networks_[0]->packed.condition_history.depth;
     const int past = spec_.history - 1;
     for (std::ptrdiff_t robot = 0; robot < request.robots; ++robot) {
@@ -335,13 +381,6 @@ void Engine::embed(const Call& call) noexcept {
         to = std::copy_n(mask, past, to);
         std::copy_n(request.context + robot * spec_.context, spec_.context, to);
     }
-    for (std::size_t i = 0; i < networks_.size(); ++i) {
-        if (!call.needs(static_cast<int>(i), objective_)) continue;
-        const bool denoises = i < 2;
-        networks_[i]->conditioning.embed(conditions_.data(), request.robots,
-                                         denoises ? schedules_[i].features() : nullptr,
-                                         denoises ? schedules_[i].rows() : 1);
-    }
 }
 
 void Engine::work(Call& call, int index) noexcept {
@@ -361,6 +400,7 @@ void Engine::work(Call& call, int index) noexcept {
 
     Worker& worker = *workers_[index];
     worker.elapsed = clock_.since(call.begin_ns);
+    if (index == 0 && call.fused()) opening_.observe(call.request.robots, worker.elapsed);
     for (;;) {
         const int next = call.next_chunk.fetch_add(1, std::memory_order_relaxed);
         if (next >= call.chunks) return;

@@ -21,6 +21,7 @@
 #include "dmpc/status.hpp"
 #include "forward.hpp"
 #include "packed_network.hpp"
+#include "policy.hpp"
 #include "sampler.hpp"
 #include "scoring.hpp"
 #include "thread_pool.hpp"
@@ -104,6 +105,17 @@ public:
     /// All three and the ranking.
     Status plan(const PlanRequest& request, const PlanOutput& output) noexcept;
 
+    /// The policy's actions (B, A), clipped to the action bounds, for the states and history of
+    /// `request`, of which nothing else is read; it may be called during a plan of another thread
+    /// no more than `plan` may. Status::no_policy where the model has none.
+    Status react(const PlanRequest& request, float* actions) noexcept;
+
+    /// Seconds that the least of a plan for so many robots should take, which no deadline can cut:
+    /// one step of every network for the first chunk of each. 0 before the first plan.
+    double least_seconds(int robots, int candidates) const noexcept;
+    /// A plan was not asked for because of `least_seconds`.
+    void skip() noexcept { pace_.doubt(); }
+
     const ModelSpec& spec() const { return spec_; }
     const cpu::Kernels& kernels() const { return *kernels_; }
     int threads() const { return pool_.threads(); }
@@ -121,6 +133,8 @@ private:
 
     Status run(Call& call) noexcept;
     Status check(const Call& call) const noexcept;
+    bool finite(const PlanRequest& request) const noexcept;
+    void condition(const PlanRequest& request) noexcept;
     bool plan_ahead(Call& call) noexcept;
     void embed(const Call& call) noexcept;
     void work(Call& call, int worker) noexcept;
@@ -142,11 +156,12 @@ private:
     ModelSpec spec_;
     const cpu::Kernels* kernels_;
     std::vector<std::unique_ptr<Network>> networks_;  // proposal, dynamics, objective members
+    std::unique_ptr<Policy> policy_;                  // null: the model has none
     Affine state_, action_, reward_, value_;
     std::vector<float> low_, high_;  // action bounds, repeated over the horizon
     Objective objective_;
     Clock clock_;
-    Pace pace_;
+    Pace pace_, opening_;  // of chunks; of what precedes them, per robot
     ThreadPool pool_;
     std::vector<std::unique_ptr<Worker>> workers_;
     int chunk_capacity_;  // candidates for which the workers have room

@@ -73,6 +73,18 @@ int Engine::affordable_level(const Call& call, const Chunk& chunk, double now) c
     return owed ? lowest : kNotPlanned;
 }
 
+double Engine::least_seconds(int robots, int candidates) const noexcept {
+    if (!pace_.seen()) return 0;
+    const CandidateGroup group{.count = candidates};
+    const PlanRequest request{.robots = robots, .groups = {&group, 1}};
+    Call call{.request = request, .candidates = candidates};
+    call.cut(chunk_capacity_, pool_.threads());
+    double work = 0;
+    for (const auto& network : networks_) work += evaluation_work(network->packed.sizes);
+    const int rounds = (robots + pool_.threads() - 1) / pool_.threads();
+    return opening_.estimate(robots) + pace_.estimate(work * call.chunk_size * rounds);
+}
+
 double Engine::work_of(const Call& call, const Chunk& chunk, int level) const noexcept {
     const int group = call.schedule_group(chunk.group, level);
     double work = 0;

@@ -64,6 +64,8 @@ struct Planner::State {
           seed(options.seed),
           stream_id(options.stream_id),
           deadline_s(options.deadline_s),
+          mode(options.mode),
+          fallback(options.fallback && model.spec.policy),
           states(static_cast<std::size_t>(model.spec.history) * model.spec.state_size),
           actions(static_cast<std::size_t>(model.spec.history - 1) * model.spec.action_size),
           mask(model.spec.history - 1),
@@ -78,6 +80,9 @@ struct Planner::State {
         if (!(deadline_s >= 0)) {
             throw std::invalid_argument("deadline_s must be 0 or more, got " +
                                         std::to_string(deadline_s));
+        }
+        if (mode == Mode::policy && !model.spec.policy) {
+            throw std::invalid_argument("mode is policy, but the model has no policy");
         }
         group.count = samples;
         const auto rows = [&](Stage stage) {
@@ -98,6 +103,27 @@ struct Planner::State {
         return finite(observation) && finite(situation.context) && finite(situation.previous_action)
                    ? Status::ok
                    : Status::not_finite;
+    }
+
+    /// Whether the policy answers a call that must be done in `due_s`.
+    bool reacts(double due_s) noexcept {
+        if (mode == Mode::policy) return true;
+        if (!fallback || std::isinf(due_s) || engine.least_seconds(1, samples) <= due_s)
+            return false;
+        engine.skip();
+        return true;
+    }
+
+    /// The policy's action; the history is not changed.
+    Status react(std::span<const float> observation, std::span<const float> given_context) {
+        std::copy(observation.begin(), observation.end(), states.end() - observation.size());
+        std::copy(given_context.begin(), given_context.end(), context.begin());
+        return engine.react({.robots = 1,
+                             .states = states.data(),
+                             .actions = actions.data(),
+                             .mask = mask.data(),
+                             .context = context.data()},
+                            reaction.data());
     }
 
     /// One plan from `observation`; the history is not changed.
@@ -142,6 +168,9 @@ struct Planner::State {
     std::uint64_t seed;
     std::uint16_t stream_id;
     double deadline_s;
+    Mode mode;
+    bool fallback;
+    Source source = Source::planned;
     Level level{};
     std::int64_t plan_index = 0;
     CandidateGroup group;
@@ -153,6 +182,7 @@ struct Planner::State {
     std::vector<float> chosen;  // (F, A): the plan in progress
     int executed = 0;
     bool planned = false;
+    std::vector<float> reaction = std::vector<float>(engine.spec().action_size);
     std::vector<float> replaced = std::vector<float>(actions.size());  // of an action taken back
 };
 
@@ -178,12 +208,26 @@ Status Planner::act(std::span<const float> observation, std::span<float> action,
     if (!situation.previous_action.empty() && !last.empty()) {
         std::copy(situation.previous_action.begin(), situation.previous_action.end(), last.begin());
     }
-    if (!s.planned || s.executed >= s.chunk) {
+    const double due_s = situation.deadline_s.value_or(s.deadline_s);
+    const bool needs_plan = !s.planned || s.executed >= s.chunk;
+    if (needs_plan && s.reacts(due_s)) {
+        if (const Status status = s.react(observation, situation.context); status != Status::ok) {
+            std::copy(s.replaced.begin(), s.replaced.end(), s.actions.begin());
+            return status;
+        }
+        // The robot has left the way of the plan in progress.
+        s.planned = false;
+        s.source = Source::policy;
+        std::copy(s.reaction.begin(), s.reaction.end(), action.begin());
+        s.push(s.reaction);
+        return Status::ok;
+    }
+    if (needs_plan) {
         // The plan in progress is overwritten only by one that can be followed.
         std::int64_t best = 0;
         Level level;
         const Status status =
-            s.run(observation, situation.context, situation.deadline_s.value_or(s.deadline_s),
+            s.run(observation, situation.context, due_s,
                   {.best = &best, .run_actions = s.chosen.data(), .level = &level});
         if (status != Status::ok) {
             std::copy(s.replaced.begin(), s.replaced.end(), s.actions.begin());
@@ -198,6 +242,7 @@ Status Planner::act(std::span<const float> observation, std::span<float> action,
     }
     const auto next = std::span<const float>(s.chosen).subspan(s.executed * size, size);
     std::copy(next.begin(), next.end(), action.begin());
+    s.source = needs_plan ? Source::planned : Source::carried;
     ++s.executed;
     s.push(next);
     return Status::ok;
@@ -248,6 +293,7 @@ void Planner::reset() noexcept {
     s.level = {};
     s.executed = 0;
     s.planned = false;
+    s.source = Source::planned;
 }
 
 void Planner::reset(std::uint64_t seed) noexcept {
@@ -267,6 +313,7 @@ void Planner::set_objective(std::span<const Term> terms) {
 }
 
 const Level& Planner::level() const noexcept { return state_->level; }
+Source Planner::source() const noexcept { return state_->source; }
 const ModelSpec& Planner::spec() const noexcept { return state_->engine.spec(); }
 int Planner::num_samples() const noexcept { return state_->samples; }
 int Planner::action_chunk() const noexcept { return state_->chunk; }

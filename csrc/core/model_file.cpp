@@ -23,7 +23,8 @@ static_assert(std::endian::native == std::endian::little, "model files are littl
 
 constexpr std::uint64_t kPrefixBytes = 8;  // the header's length
 // A header is the description, whose quotes may be escaped, and an entry for every tensor.
-constexpr std::uint64_t kMaxTensors = 8 + (kMaxMembers + 2) * (15 + 10 * kMaxLayers);
+constexpr std::uint64_t kMaxTensors =
+    8 + (kMaxMembers + 2) * (15 + 10 * kMaxLayers) + 2 * (kMaxLayers + 1);
 constexpr std::uint64_t kMaxEntryBytes = 192;
 constexpr std::uint64_t kMaxHeaderBytes = kMaxSpecBytes + kMaxTensors * kMaxEntryBytes;
 

@@ -140,6 +140,12 @@ private:
 
 }  // namespace
 
+PackedLinear pack_linear(const std::string& name, int outputs, int inputs,
+                         const TensorLookup& tensor, const cpu::Kernels& kernels) {
+    const Packer packer(tensor, kernels, cpu::Precision::float32);
+    return packer.plain(name, outputs, inputs, cpu::Precision::float32);
+}
+
 cpu::Product PackedLinear::product() const {
     cpu::Product p;
     p.depth = depth;

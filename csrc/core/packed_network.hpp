@@ -39,6 +39,10 @@ struct PackedLinear {
     cpu::Product product() const;
 };
 
+/// The layer `name`.weight (outputs, inputs) and `name`.bias in float32. Throws std::bad_alloc.
+PackedLinear pack_linear(const std::string& name, int outputs, int inputs,
+                         const TensorLookup& tensor, const cpu::Kernels& kernels);
+
 struct PackedBlock {
     PackedLinear modulation;  // six vectors: shift, 1 + scale, gate of attention, then of the MLP
     PackedLinear qkv;         // head after head: [q | k | v], the softmax scale folded into q

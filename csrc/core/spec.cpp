@@ -158,6 +158,10 @@ void ModelSpec::validate() const {
             throw ModelFileError(where + "members must be 1, got " + std::to_string(sizes.members));
         }
     }
+    if (policy) {
+        check_integer("policy.layers", policy->layers, 1, kMaxLayers);
+        check_integer("policy.width", policy->width, 1, kMaxDimension);
+    }
     check_environment(environment, action_size);
     check_recommended(recommended, horizon);
 }
@@ -197,6 +201,22 @@ TensorShapes ModelSpec::tensor_shapes() const {
             for (const auto& [key, shape] : network) shapes[prefix + key] = shape;
         }
     }
+    for (const auto& [key, shape] : policy_shapes()) shapes["policy." + key] = shape;
+    return shapes;
+}
+
+TensorShapes ModelSpec::policy_shapes() const {
+    TensorShapes shapes;
+    if (!policy) return shapes;
+    std::int64_t inputs = condition_size();
+    for (int i = 0; i < policy->layers; ++i) {
+        const std::string key = "hidden." + std::to_string(i);
+        shapes[key + ".weight"] = {policy->width, inputs};
+        shapes[key + ".bias"] = {policy->width};
+        inputs = policy->width;
+    }
+    shapes["out.weight"] = {action_size, inputs};
+    shapes["out.bias"] = {action_size};
     return shapes;
 }
 

@@ -13,7 +13,9 @@ using Names = std::vector<std::string>;
 const Names kModelFields = {
     "state_size", "action_size",         "horizon", "history",     "context",
     "discount",   "termination_penalty", "stages",  "environment", "recommended",
-    "provenance", "format_version"};
+    "provenance", "format_version",      "policy"};
+const Names kOptionalModelFields = {"policy"};
+const Names kPolicyFields = {"layers", "width"};
 const Names kStageFields = {"layers", "width",     "heads",          "head_size", "mlp",
                             "patch",  "positions", "history_tokens", "members",   "sampler"};
 const Names kSamplerFields = {"rule", "angles"};
@@ -80,14 +82,17 @@ void refuse_unknown(const std::string& name, const json::Object& members, const 
     }
 }
 
-/// A JSON object with exactly the given fields, which are read one by one.
+/// A JSON object with exactly the given fields, some of which may be optional, read one by one.
 class Record {
 public:
-    Record(std::string name, const json::Value& value, const Names& fields)
+    Record(std::string name, const json::Value& value, const Names& fields,
+           const Names& optional = {})
         : name_(std::move(name)), members_(&object(name_, value)) {
         refuse_unknown(name_, *members_, fields);
         for (const std::string& field : fields) {
-            if (!members_->contains(field)) {
+            const bool needed =
+                std::find(optional.begin(), optional.end(), field) == optional.end();
+            if (needed && !members_->contains(field)) {
                 throw ModelFileError(name_ + " lacks the key " + in_quotes(field));
             }
         }
@@ -97,6 +102,7 @@ public:
     const json::Value& operator[](std::string_view field) const {
         return members_->find(field)->second;
     }
+    bool has(std::string_view field) const { return members_->contains(field); }
     int integer(std::string_view field) const { return dmpc::integer(path(field), (*this)[field]); }
     double real(std::string_view field) const { return dmpc::real(path(field), (*this)[field]); }
 
@@ -133,6 +139,11 @@ StageSpec read_stage(const std::string& name, const json::Value& value) {
         stage.sampler = read_sampler(record.path("sampler"), record["sampler"]);
     }
     return stage;
+}
+
+PolicySpec read_policy(const json::Value& value) {
+    const Record record("policy", value, kPolicyFields);
+    return {.layers = record.integer("layers"), .width = record.integer("width")};
 }
 
 std::vector<std::optional<double>> read_bounds(const std::string& name, const json::Value& value) {
@@ -272,7 +283,7 @@ ModelSpec ModelSpec::from_json(std::string_view text) {
         throw ModelFileError(std::string("metadata 'dmpc' is not valid JSON: ") + error.what());
     }
     check_version(root);
-    const Record record("model", root, kModelFields);
+    const Record record("model", root, kModelFields, kOptionalModelFields);
     ModelSpec spec;
     spec.state_size = record.integer("state_size");
     spec.action_size = record.integer("action_size");
@@ -284,6 +295,7 @@ ModelSpec ModelSpec::from_json(std::string_view text) {
     spec.stages = read_stages(record["stages"]);
     spec.environment = read_environment(record["environment"]);
     spec.recommended = read_recommended(record["recommended"]);
+    if (record.has("policy")) spec.policy = read_policy(record["policy"]);
     object("provenance", record["provenance"]);
     spec.provenance = json::write(record["provenance"]);
     spec.validate();
@@ -295,7 +307,7 @@ std::string ModelSpec::to_json() const {
     for (const Stage name : kStages) {
         stage_members[std::string(name_of(name))] = dmpc::to_json(stage(name));
     }
-    return json::write({json::Object{
+    json::Object members{
         {"state_size", whole(state_size)},
         {"action_size", whole(action_size)},
         {"horizon", whole(horizon)},
@@ -308,14 +320,20 @@ std::string ModelSpec::to_json() const {
         {"recommended", dmpc::to_json(recommended)},
         {"provenance", json::parse(provenance)},
         {"format_version", whole(format_version)},
-    }});
+    };
+    if (policy) {
+        members["policy"] = {
+            json::Object{{"layers", whole(policy->layers)}, {"width", whole(policy->width)}}};
+    }
+    return json::write({std::move(members)});
 }
 
 std::map<std::string, std::vector<std::string>> spec_fields() {
     return {{"ModelSpec", kModelFields},
             {"StageSpec", kStageFields},
             {"SamplerSpec", kSamplerFields},
-            {"EnvironmentSpec", kEnvironmentFields}};
+            {"EnvironmentSpec", kEnvironmentFields},
+            {"PolicySpec", kPolicyFields}};
 }
 
 }  // namespace dmpc

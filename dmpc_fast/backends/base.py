@@ -153,6 +153,11 @@ class Backend(Protocol):
         """sample, predict, score and rank as one."""
         ...
 
+    def react(self, request: PlanRequest) -> np.ndarray:
+        """The policy's actions (B, A), clipped to the action bounds, for states and history of
+        `request`. Raises ValueError where the model has no policy."""
+        ...
+
 
 def check_request(spec: ModelSpec, request: PlanRequest) -> None:
     """Raise ValueError unless every array and group of `request` fits a model of `spec`."""
@@ -185,6 +190,12 @@ def check_request(spec: ModelSpec, request: PlanRequest) -> None:
             raise ValueError(
                 f"levels must be from {NOT_PLANNED} to {MAX_LEVEL}, got {request.levels}"
             )
+
+
+def check_policy(spec: ModelSpec) -> None:
+    """Raise ValueError unless the model has a policy."""
+    if spec.policy is None:
+        raise ValueError("the model has no policy: make one with `dmpc-fast distill --policy`")
 
 
 def check_deadline(deadline_s: float) -> float:

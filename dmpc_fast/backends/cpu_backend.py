@@ -15,6 +15,7 @@ from dmpc_fast.backends.base import (
     PlanRequest,
     PlanResult,
     check_array,
+    check_policy,
     check_request,
 )
 from dmpc_fast.model_file import Model
@@ -115,6 +116,24 @@ class CpuBackend:
         native = self._native(request, request.deadline_s, request.levels)
         best, actions, states, scores, violations, levels, level = self._engine.plan(native)
         return PlanResult(best, actions, states, scores, violations, levels, Level(*level))
+
+    def react(self, request: PlanRequest) -> np.ndarray:
+        """The policy's actions (B, A), clipped to the action bounds; float32 in every dtype."""
+        check_policy(self._spec)
+        actions: np.ndarray = self._engine.react(
+            request.states, request.actions, request.mask, request.context
+        )
+        return actions
+
+    def least_seconds(self, robots: int, num_samples: int) -> float:
+        """Seconds that the least of a plan should take, which no deadline can cut; 0 before the
+        first plan."""
+        seconds: float = self._engine.least_seconds(robots, num_samples)
+        return seconds
+
+    def skip(self) -> None:
+        """A plan was not asked for because of `least_seconds`, which is believed a little less."""
+        self._engine.skip()
 
     def _native(
         self,

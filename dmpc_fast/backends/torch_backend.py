@@ -16,12 +16,14 @@ from dmpc_fast.backends.base import (
     PlanRequest,
     PlanResult,
     check_array,
+    check_policy,
     check_request,
 )
 from dmpc_fast.model_file import Model
 from dmpc_fast.models.loading import load_networks
 from dmpc_fast.models.network import TrajectoryTransformer
 from dmpc_fast.models.objective import decode_objective
+from dmpc_fast.models.policy import load_policy
 from dmpc_fast.normalizer import Affine, condition_vector
 from dmpc_fast.spec import SamplerSpec
 
@@ -66,6 +68,9 @@ class TorchBackend:
         self._networks = load_networks(
             model.spec, model.tensors, dtype=self._dtype, device=self._device
         )
+        self._policy = load_policy(
+            model.spec, model.tensors, dtype=self._dtype, device=self._device
+        )
         self._state, self._action = self._affine("state"), self._affine("action")
         self._reward, self._value = self._affine("reward"), self._affine("value")
         environment = model.spec.environment
@@ -105,6 +110,15 @@ class TorchBackend:
         ranked = [self._array(part) for part in self._score(request, states, actions)]
         best = objectives.best_candidate(*ranked)
         return PlanResult(best, self._array(actions), self._array(states), ranked[0], ranked[1])
+
+    @torch.inference_mode()
+    def react(self, request: PlanRequest) -> np.ndarray:
+        """The policy's actions (B, A), clipped to the action bounds."""
+        check_policy(self._spec)
+        assert self._policy is not None
+        self._check(request)
+        actions = self._action.denormalize(self._policy(self._condition(request)))
+        return self._array(actions.clamp(self._low, self._high))
 
     def _sample(self, request: PlanRequest) -> Tensor:
         condition, parts = self._condition(request), []

@@ -21,6 +21,26 @@ _FIELDS: dict[str, type] = {
 }
 
 
+#: Options of a policy alone: field of `ImitationSettings`, or argument of `distill_policy`.
+_POLICY_NUMBERS = {
+    "rounds": ("rounds", "of driving and fitting"),
+    "round_states": ("round_states", "states that each round adds"),
+    "robots": ("robots", "episodes at once"),
+    "policy_layers": ("layers", "hidden layers"),
+    "policy_width": ("width", "of hidden layers"),
+    "num_samples": ("num_samples", "candidates per plan (default: the model's recommendation)"),
+    "num_elites": ("num_elites", "candidates whose mean is run (default: the model's)"),
+    "max_steps": ("max_steps", "end episodes after so many steps"),
+}
+#: Options that a policy shares with students.
+_POLICY_SHARED = ("steps", "batch_size", "learning_rate", "ema_decay", "seed", "threads")
+_STUDENT_ONLY = (
+    "dataset", "proposal_train_steps", "dynamics_train_steps", "only", "loss", "weight_decay",
+    "warmup", "precision", "compile", "checkpoint_every", "validate_every", "validation_fraction",
+    "return_temperature", "start_fraction", "start_steps", "device",
+)  # fmt: skip
+
+
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "distill", help="teach proposal and dynamics to sample in one step"
@@ -51,8 +71,21 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="[STAGE.]FIELD=VALUE",
         help=f"override the recipe's loss; fields: {', '.join(_FIELDS)}; may be repeated",
     )
+    _add_policy_arguments(parser)
     add_training_arguments(parser)
     return parser
+
+
+def _add_policy_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "policy", "teach a reactive policy to do what the planner does; the model stays as it is"
+    )
+    group.add_argument("--policy", action="store_true", help="make a policy instead of a student")
+    group.add_argument("--env", help="Gymnasium id that planner and policy drive in, with --policy")
+    for name, (_, text) in _POLICY_NUMBERS.items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=int, help=text)
+    group.add_argument("--backend", help="that plans (default: auto)")
+    group.add_argument("--dtype", choices=("float32", "bf16", "int8"), help="that plans")
 
 
 def _loss_option(text: str) -> tuple[tuple[str, ...], str, Any]:
@@ -74,6 +107,41 @@ def _loss_option(text: str) -> tuple[tuple[str, ...], str, Any]:
 
 
 def run(args: argparse.Namespace) -> int:
+    return _distill_policy(args) if args.policy else _distill(args)
+
+
+def _distill_policy(args: argparse.Namespace) -> int:
+    from dmpc_fast.assets import resolve
+    from dmpc_fast.imitation.distill_policy import distill_policy
+
+    for name in _STUDENT_ONLY:
+        if getattr(args, name) not in (None, []):
+            raise ValueError(f"--{name.replace('_', '-')} is for students, not for --policy")
+    if args.without_teacher or (args.proposal_steps, args.dynamics_steps) != (1, 1):
+        raise ValueError(
+            "--without-teacher, --proposal-steps and --dynamics-steps are for students, "
+            "not for --policy"
+        )
+    if args.env is None:
+        raise ValueError("--policy needs --env, the environment to drive in")
+    given = {field: getattr(args, name) for name, (field, _) in _POLICY_NUMBERS.items()}
+    given |= {name: getattr(args, name) for name in (*_POLICY_SHARED, "backend", "dtype")}
+    path = distill_policy(
+        resolve(args.model),
+        args.env,
+        out=args.out,
+        resume=args.resume,
+        progress=not args.no_progress,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    print(path)
+    return 0
+
+
+def _distill(args: argparse.Namespace) -> int:
+    for name in (*_POLICY_NUMBERS, "env", "backend", "dtype"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is for --policy")
     from dmpc_fast.assets import resolve
     from dmpc_fast.training.distill import distill
     from dmpc_fast.training.student_recipe import DISTILL_STEPS

@@ -19,6 +19,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     add_planner_arguments(parser)
     add_episode_arguments(parser)
+    parser.add_argument(
+        "--mode",
+        choices=("plan", "policy"),
+        default="plan",
+        help="what acts: plans, or the model's reactive policy (default: plan)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
     parser.add_argument(
         "--video", type=Path, metavar="FILE", help="film one more episode, of --seed (.mp4 or .gif)"
@@ -88,7 +94,15 @@ def run(args: argparse.Namespace) -> int:
     for path in (args.json, args.video, args.plot):
         if path is not None and not path.absolute().parent.is_dir():
             raise FileNotFoundError(f"the folder of {path} does not exist")
-    result = evaluate(model, args.env, episodes=args.episodes, **episode_options(args))
+    if args.mode == "policy" and (args.video is not None or args.plot is not None):
+        raise ValueError("--video and --plot show plans, which --mode policy makes none of")
+    result = evaluate(
+        model,
+        args.env,
+        episodes=args.episodes,
+        planner_options={"mode": args.mode},
+        **episode_options(args),
+    )
     if args.json is not None:
         args.json.write_text(result.to_json() + "\n", encoding="utf-8")
     print("\n".join(summary_lines(result.summary())))

@@ -81,7 +81,10 @@ class PlannerPolicy:
         start = time.perf_counter()
         actions: np.ndarray = self.planner.act(observations, robots=slots)
         seconds = time.perf_counter() - start
-        if self.planner.last_plan is not before:
+        if self.planner.mode == "policy":
+            self.times.seconds.append(seconds)
+            self.times.robots.append(len(slots))
+        elif self.planner.last_plan is not before:
             if not self._cold:
                 self.times.seconds.append(seconds)
                 self.times.robots.append(len(self.planner.last_planned))

@@ -30,6 +30,7 @@ from dmpc_fast.planning.elites import elite_mean, elites_of
 from dmpc_fast.planning.live_model import LiveModel, Replacement
 from dmpc_fast.planning.plan import Origin, Plan, recorded_elites, requests_of
 from dmpc_fast.planning.ranking import Objective, merge, objective_name, rank
+from dmpc_fast.planning.reaction import CARRIED, PLANNED, POLICY, Reaction, reactions
 from dmpc_fast.planning.robots import Expectation, History, Robots
 from dmpc_fast.planning.warm_start import WarmStart, shifted
 from dmpc_fast.spec import MAX_ELITES, SamplerSpec
@@ -51,6 +52,9 @@ class Planner:
         deadline_s: seconds that a plan may take, or None. seed: key of the random stream.
         last_plan: the plan behind the latest action that needed one, its leading dimension being the
             robots in `last_planned` if there are several.
+        mode: what acts, ``plan`` or ``policy``. fallback: whether the policy acts where time lacks.
+        last_source: what produced the latest action, ``planned``, ``carried`` (from an earlier plan)
+            or ``policy``; with `num_robots` an array, one for each robot that acted.
     """
 
     def __init__(
@@ -68,6 +72,8 @@ class Planner:
         dynamics_sampler: SamplerSpec | None = None,
         warm_start: WarmStart | None = None,
         deadline_s: float | None = None,
+        mode: str = "plan",
+        fallback: bool = True,
         create: Callable[[Model], Backend] | None = None,
     ) -> None:
         self.spec, self.backend, self.dtype = model.spec, backend.name, dtype
@@ -86,6 +92,9 @@ class Planner:
         self.num_robots = num_robots
         self.seed = _seed(seed)
         self.deadline_s = None if deadline_s is None else check_deadline(deadline_s)
+        self._reaction = Reaction(self.spec, mode, fallback)
+        self.mode, self.fallback = self._reaction.mode, self._reaction.fallback
+        self.last_source: str | np.ndarray = PLANNED
         self.last_plan: Plan | None = None
         self.last_planned = np.zeros(0, np.int64)
         self._live, self._warm_start = LiveModel(backend, model.sha256), warm_start
@@ -115,6 +124,8 @@ class Planner:
         dynamics_sampler: SamplerSpec | None = None,
         warm_start: WarmStart | None = None,
         deadline_s: float | None = None,
+        mode: str = "plan",
+        fallback: bool = True,
         **options: Any,
     ) -> Planner:
         """A planner for the model file at `path`, or for a model in memory.
@@ -134,6 +145,10 @@ class Planner:
             deadline_s: seconds within which a plan should be ready; what there is no time for is left
                 out, steps first and then candidates, and `Plan.level` says how far it got. The
                 backend ``cpu`` keeps deadlines, for objectives that are no callables.
+            mode: ``plan``, or ``policy`` to act by the model's reactive policy, which knows the
+                learned objective alone.
+            fallback: let the policy, where the model has one, act when even the least of a plan should
+                take longer than the deadline; without it such a plan is late.
             options: the backend's own, such as `threads`.
 
         Raises:
@@ -156,6 +171,7 @@ class Planner:
             dtype=dtype, num_samples=num_samples, seed=seed, num_robots=num_robots,
             action_chunk=action_chunk, num_elites=num_elites, proposal_sampler=proposal_sampler,
             dynamics_sampler=dynamics_sampler, warm_start=warm_start, deadline_s=deadline_s,
+            mode=mode, fallback=fallback,
             create=functools.partial(registry.create, engine.name, dtype=dtype, **options),
         )  # fmt: skip
 
@@ -294,7 +310,17 @@ class Planner:
             )
             history = history.with_last_action(ran)
         due = self._robots.due(slots, self.action_chunk)
-        if due.size:
+        if self.mode == "policy":
+            due = np.arange(len(slots))
+        sources = np.full(len(slots), CARRIED)
+        live = self._live
+        if due.size and self._reaction.answers(live.engine, due.size, self.num_samples, due_time):
+            sources[due] = POLICY
+            past = history.rows(due)
+            reacting = reactions(live.engine, states[due], contexts[due], past)
+            self._robots.depart(slots[due], states[due], past, reacting)
+        elif due.size:
+            sources[due] = PLANNED
             plan = self._plan(slots[due], states[due], contexts[due], history.rows(due), due_time)
             self._robots.follow(
                 slots[due],
@@ -302,7 +328,15 @@ class Planner:
                 plan.chosen_states.reshape(due.size, *plan.chosen_states.shape[-2:]),
             )
             self.last_plan, self.last_planned = plan, slots[due]
-        actions = self._robots.step(slots, states, history)
+        actions = np.empty((len(slots), self.spec.action_size), np.float32)
+        following = np.flatnonzero(sources != POLICY)
+        if following.size < len(slots):
+            actions[due] = reacting
+        if following.size:
+            actions[following] = self._robots.step(
+                slots[following], states[following], history.rows(following)
+            )
+        self.last_source = str(sources[0]) if self.num_robots is None else sources
         return actions[0] if self.num_robots is None else actions
 
     def replay(self, record: dict[str, Any], objective: Objective | None = None) -> Plan:

@@ -112,6 +112,14 @@ class Robots:
         self.history.replace(robots, history.pushed(states, actions))
         return actions
 
+    def depart(
+        self, robots: np.ndarray, states: np.ndarray, history: History, actions: np.ndarray
+    ) -> None:
+        """In `states` after `history`, `robots` run `actions` (B, A) that are of no plan: the plans
+        in progress, which led elsewhere, are over."""
+        self.planned[robots] = False
+        self.history.replace(robots, history.pushed(states, actions))
+
     def expectation(self) -> Expectation:
         """What each robot's plan predicts to follow its latest action: (B, S) and (B,)."""
         begun = self.planned & (self.executed > 0)

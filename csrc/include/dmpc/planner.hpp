@@ -25,6 +25,12 @@
 
 namespace dmpc {
 
+/// What decides on actions: a plan, or the model's policy (a few microseconds, no search).
+enum class Mode { plan, policy };
+
+/// What produced an action: a plan made for it, an earlier plan, or the policy.
+enum class Source { planned, carried, policy };
+
 struct PlannerOptions {
     std::optional<int> num_samples{};   // N; default the file's recommendation or 64
     std::optional<int> action_chunk{};  // actions run per plan; default the file's or 1
@@ -42,6 +48,10 @@ struct PlannerOptions {
     /// out, steps first and then candidates; `Planner::level` says how far it got. Plans differ
     /// from run to run where that happens.
     double deadline_s = std::numeric_limits<double>::infinity();
+    Mode mode = Mode::plan;
+    /// Whether the policy, where the model has one, answers when even the least plan should take
+    /// longer than the deadline.
+    bool fallback = true;
 };
 
 /// All candidates of one plan, copied out. Made by `Planner::make_plan`, which gives it room.
@@ -94,6 +104,8 @@ public:
 
     /// How far the plan behind the latest action got; all zero before the first one.
     const Level& level() const noexcept;
+    /// What produced the latest action.
+    Source source() const noexcept;
 
     const ModelSpec& spec() const noexcept;
     int num_samples() const noexcept;

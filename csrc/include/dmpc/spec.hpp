@@ -76,6 +76,15 @@ struct StageSpec {
     bool operator==(const StageSpec&) const = default;
 };
 
+/// Dimensions of the reactive policy: hidden layers of `width`, each followed by GELU (tanh form),
+/// from the condition to the next action.
+struct PolicySpec {
+    int layers = 0;
+    int width = 0;
+
+    bool operator==(const PolicySpec&) const = default;
+};
+
 /// The robot a model is for.
 struct EnvironmentSpec {
     std::optional<std::string> id;
@@ -113,6 +122,7 @@ struct ModelSpec {
     Recommended recommended;
     std::string provenance = "{}";  // JSON text of an object
     int format_version = kFormatVersion;
+    std::optional<PolicySpec> policy;  // none: the file lacks the key
 
     const StageSpec& stage(Stage stage) const { return stages[static_cast<std::size_t>(stage)]; }
     StageSpec& stage(Stage stage) { return stages[static_cast<std::size_t>(stage)]; }
@@ -129,6 +139,8 @@ struct ModelSpec {
     TensorShapes tensor_shapes() const;
     /// Of one network; names lack the prefix `<stage>.<member>.`.
     TensorShapes network_shapes(Stage stage) const;
+    /// Of the policy, none without one; names lack the prefix `policy.`.
+    TensorShapes policy_shapes() const;
 
     /// Throws ModelFileError unless all sizes and settings are legal together.
     void validate() const;

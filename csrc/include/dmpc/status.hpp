@@ -10,6 +10,7 @@ enum class [[nodiscard]] Status {
     invalid_argument,  // a request that no model could serve: no candidates, an index out of range
     too_large,         // more than what was prepared, and memory for it could not be had
     no_candidate,      // the model gave no candidate with finite actions and a score
+    no_policy,         // a policy was asked for, and the model has none
     busy,              // another thread is inside a call of the same object
 };
 
@@ -22,6 +23,7 @@ constexpr const char* message(Status status) noexcept {
         case Status::invalid_argument: return "the request is not valid";
         case Status::too_large: return "the request is larger than what was prepared";
         case Status::no_candidate: return "no candidate has finite actions and a score";
+        case Status::no_policy: return "the model has no policy";
         case Status::busy: return "another thread is inside a call of the same object";
     }
     return "unknown status";
