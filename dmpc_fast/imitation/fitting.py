@@ -62,7 +62,7 @@ def fit(
         optimiser.step()
         schedule.step()
         _follow(average, network, min(settings.ema_decay, (1 + step) / (10 + step)))
-        heard(float(loss))
+        heard(float(loss.detach()))
     network.load_state_dict(average.state_dict())
     return network
 
