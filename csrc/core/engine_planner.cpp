@@ -202,13 +202,14 @@ Status Planner::act(std::span<const float> observation, std::span<float> action,
     const auto size = static_cast<std::size_t>(s.engine.spec().action_size);
     if (action.size() != size) return Status::wrong_size;
     if (const Status status = s.check(observation, situation); status != Status::ok) return status;
+    const double due_s = situation.deadline_s.value_or(s.deadline_s);
+    if (!(due_s >= 0)) return Status::invalid_argument;
 
     std::copy(s.actions.begin(), s.actions.end(), s.replaced.begin());
     const std::span<float> last = s.last_action();
     if (!situation.previous_action.empty() && !last.empty()) {
         std::copy(situation.previous_action.begin(), situation.previous_action.end(), last.begin());
     }
-    const double due_s = situation.deadline_s.value_or(s.deadline_s);
     const bool needs_plan = !s.planned || s.executed >= s.chunk;
     if (needs_plan && s.reacts(due_s)) {
         if (const Status status = s.react(observation, situation.context); status != Status::ok) {

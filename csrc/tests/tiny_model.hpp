@@ -45,6 +45,7 @@ inline ModelSpec tiny_spec() {
     spec.recommended.num_samples = 64;
     spec.recommended.num_elites = 1;
     spec.recommended.dtype = "bf16";
+    spec.policy = PolicySpec{.layers = 2, .width = 6};
     spec.provenance = R"({"datasets": ["a/b-v0"], "seed": 18446744073709551615})";
     return spec;
 }
