@@ -42,12 +42,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def parameter_counts(spec: ModelSpec) -> dict[str, int]:
-    """Trained numbers of each stage, all of its ensemble members together."""
-    return {
+    """Trained numbers of each stage, all of its ensemble members together, and of the policy."""
+    counts = {
         name: spec.stages[name].members
         * sum(math.prod(shape) for shape in spec.network_shapes(name).values())
         for name in STAGES
     }
+    if spec.policy is not None:
+        counts["policy"] = sum(math.prod(shape) for shape in spec.policy_shapes().values())
+    return counts
 
 
 def table(spec: ModelSpec) -> Iterator[str]:
@@ -72,6 +75,8 @@ def table(spec: ModelSpec) -> Iterator[str]:
     yield f"{'stage':10}  {'parameters':>10}  layers x width  heads x size    mlp  patch  sampler"
     for name in STAGES:
         yield _stage_row(name, spec.stages[name], counts[name])
+    if spec.policy is not None:
+        yield f"{'policy':10}  {counts['policy']:>10,}  {spec.policy.layers:>6} x {spec.policy.width}"
     yield f"{'all':10}  {sum(counts.values()):>10,}"
     yield ""
     yield "provenance"
