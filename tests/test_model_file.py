@@ -33,12 +33,13 @@ from dmpc_fast.model_file import (
     save_model,
     write_atomically,
 )
-from dmpc_fast.spec import ModelFileError, ModelSpec
+from dmpc_fast.spec import ModelFileError, ModelSpec, PolicySpec
 
 SPEC = dataclasses.replace(
     random_spec(
         state=3, action=2, horizon=4, history=2, context=1, members=2, layers=1, width=5, heads=3,
         head_size=2, mlp=7, recommended={"num_samples": 16, "dtype": "bf16"},
+        policy=PolicySpec(2, 6),
     ),
     provenance={"note": "é\u2028\"", "seed": 2**64 - 1},
 )  # fmt: skip

@@ -16,6 +16,7 @@ from random_models import random_spec
 
 from dmpc_fast import _engine, strict_json
 from dmpc_fast.models.network import TrajectoryTransformer
+from dmpc_fast.models.policy import PolicyNetwork
 from dmpc_fast.spec import (
     FORMAT_VERSION,
     PRESETS,
@@ -29,7 +30,9 @@ from dmpc_fast.spec import (
     preset_stages,
 )
 
-BASE = random_spec(history=2, context=1, members=2, recommended={"num_samples": 16})
+BASE = random_spec(
+    history=2, context=1, members=2, recommended={"num_samples": 16}, policy=PolicySpec(2, 9)
+)
 
 
 def data_of(spec: ModelSpec = BASE) -> dict[str, Any]:
@@ -62,6 +65,17 @@ def test_json_round_trip(preset: str) -> None:
         provenance={"datasets": ["a/b-v0"], "note": 'é\u2028"\\', "seed": 2**64 - 1, "x": [None]},
     )
     assert ModelSpec.from_json(spec.to_json()) == spec
+
+
+def test_a_model_without_policy_lacks_the_key() -> None:
+    spec = random_spec()
+    assert "policy" not in json.loads(spec.to_json())
+    assert not any(name.startswith("policy.") for name in spec.tensor_shapes())
+    shapes = BASE.policy_shapes()
+    network = {
+        name: tuple(tensor.shape) for name, tensor in PolicyNetwork(BASE).state_dict().items()
+    }
+    assert shapes == network
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -146,6 +160,13 @@ WRONG_VALUES: list[tuple[str, Any, str]] = [
     ("environment.control_period_s", 1e7, "control_period_s"),
     ("environment.control_period_s", None, "control_period_s"),
     ("environment.extra", 1, "environment has the unknown key 'extra'"),
+    ("policy", None, "policy must be an object"),
+    ("policy", [2, 9], "policy must be an object"),
+    ("policy.layers", 0, "policy.layers must be an integer from 1"),
+    ("policy.layers", 129, "policy.layers"),
+    ("policy.width", 65537, "policy.width"),
+    ("policy.width", "9", "policy.width"),
+    ("policy.activation", "relu", "policy has the unknown key 'activation'"),
     ("recommended", [], "recommended must be an object"),
     ("recommended.num_samples", 0, "recommended.num_samples"),
     ("recommended.num_samples", 65537, "recommended.num_samples"),
