@@ -1,7 +1,7 @@
 # Everything a checkout can do. Each target sets up what it needs in .venv; nothing else is touched.
 #
 #   make demo      drive Hopper-v5 with a shipped model       make lint      every static check
-#   make test      the Python tests, and the Triton kernels'  make format    rewrite files as lint wants
+#   make test      the Python tests, Triton's and CUDA's     make format    rewrite files as lint wants
 #   make cpp-test  the C++ tests under ASan and UBSan         make clean     remove what make made
 #   make hopper    Hopper driven from C++, MuJoCo's C API     make cross     C++ for 64-bit Arm
 #
@@ -21,16 +21,16 @@ INSTALL := $(PIP) install --quiet --no-build-isolation --constraint constraints.
 
 NATIVE := CMakeLists.txt setup.py $(shell find csrc -type f 2>/dev/null)
 PYTHON_TREE := dmpc_fast kernels tests benchmarks setup.py
-CXX_FILES := $(shell find csrc -type f \( -name '*.hpp' -o -name '*.cpp' -o -name '*.inl' \) 2>/dev/null)
+CXX_FILES := $(shell find csrc -type f \( -name '*.hpp' -o -name '*.cpp' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null)
 
-.PHONY: demo test python-test kernel-test lint format cpp-test hopper cross clean
+.PHONY: demo test python-test kernel-test cuda-test lint format cpp-test hopper cross clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 demo: $(STAMPS)/sim
 	"$(BIN)/dmpc-fast" demo $(DEMO_ARGS)
 
-test: python-test kernel-test
+test: python-test kernel-test cuda-test
 
 python-test: $(STAMPS)/dev
 	"$(BIN)/python" -m pytest $(PYTEST_ARGS)
@@ -38,6 +38,13 @@ python-test: $(STAMPS)/dev
 # Triton decides once a process whether it interprets kernels, hence a process of its own.
 kernel-test: $(STAMPS)/dev
 	TRITON_INTERPRET=1 "$(BIN)/python" -m pytest tests/kernels $(KERNEL_TEST_ARGS)
+
+# The CUDA kernels on the CPU, threads as fibers in random order, against the float64 reference.
+cuda-test: $(STAMPS)/dev
+	PATH="$(BIN):$$PATH" cmake -S . -B build/emulated -G Ninja -DDMPC_WERROR=ON -DBUILD_TESTING=OFF \
+	 -DDMPC_CUDA=OFF -DDMPC_CUDA_EMULATED=ON -DPython_EXECUTABLE="$(BIN)/python"
+	PATH="$(BIN):$$PATH" cmake --build build/emulated --target _cuda_emulated --parallel $(JOBS)
+	DMPC_CUDA_EMULATED=build/emulated "$(BIN)/python" -m pytest tests/cuda $(CUDA_TEST_ARGS)
 
 lint: $(STAMPS)/dev
 	"$(BIN)/ruff" check $(PYTHON_TREE)

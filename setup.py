@@ -16,7 +16,9 @@ ROOT = Path(__file__).parent.resolve()
 
 
 class CMakeBuild(build_ext):
-    """Configures and builds `_engine` in build/, then installs it beside the package's modules."""
+    """Configures and builds `_engine`, and `_cuda` where nvcc is found, in build/, then installs them
+    beside the package's modules.
+    """
 
     def build_extension(self, ext: Extension) -> None:
         package = Path(self.get_ext_fullpath(ext.name)).resolve().parent
@@ -37,7 +39,7 @@ class CMakeBuild(build_ext):
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 1))
         for command in (
             ["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", *options],
-            ["cmake", "--build", str(folder), "--target", "_engine", "--parallel", jobs],
+            ["cmake", "--build", str(folder), "--target", "python_modules", "--parallel", jobs],
             ["cmake", "--install", str(folder), "--component", "python"],
         ):
             subprocess.run(command, check=True)

@@ -13,8 +13,9 @@ MAY_INCLUDE = {
     "include": {"include"},
     "cpu": {"cpu"},
     "core": {"core", "cpu", "include"},
-    "bindings": {"bindings", "core", "include"},
-    "tests": {"tests", "core", "cpu", "include"},
+    "cuda": {"cuda"},
+    "bindings": {"bindings", "core", "cuda", "include"},
+    "tests": {"tests", "core", "cpu", "cuda", "include"},
     "examples": {"include"},
     "bench": {"core", "cpu", "include"},
 }

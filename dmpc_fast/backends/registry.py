@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from dmpc_fast.backends import cuda_availability
 from dmpc_fast.backends.base import Backend, BackendUnavailableError
 from dmpc_fast.backends.triton import availability as triton_availability
 from dmpc_fast.model_file import Model
@@ -33,9 +34,9 @@ def _needs(module: str, missing: str) -> Callable[[], str | None]:
     return lambda: missing if importlib.util.find_spec(module) is None else None
 
 
-#: Fastest first: the order in which "auto" tries them. None: planned, not in this version.
-_ROWS: dict[str, _Row | None] = {
-    "cuda": None,
+#: Fastest first: the order in which "auto" tries them.
+_ROWS: dict[str, _Row] = {
+    "cuda": _Row("dmpc_fast.backends.cuda_backend", "CudaBackend", cuda_availability.refusal),
     "triton": _Row(
         "dmpc_fast.backends.triton.backend",
         "TritonBackend",
@@ -61,8 +62,7 @@ BACKENDS = tuple(_ROWS)
 
 
 def _unavailable(name: str) -> str | None:
-    row = _ROWS[name]
-    return "this version has no such backend" if row is None else row.refusal()
+    return _ROWS[name].refusal()
 
 
 def available() -> dict[str, str | None]:
@@ -81,7 +81,7 @@ def create(name: str, model: Model, *, dtype: str = "float32", **options: Any) -
     if name not in _ROWS:
         raise ValueError(f"backend must be 'auto' or one of {BACKENDS}, got {name!r}")
     reason, row = _unavailable(name), _ROWS[name]
-    if reason is not None or row is None:
+    if reason is not None:
         raise BackendUnavailableError(f"backend {name!r} is unavailable: {reason}")
     try:
         module = importlib.import_module(row.module)
@@ -96,7 +96,7 @@ def create(name: str, model: Model, *, dtype: str = "float32", **options: Any) -
 def _create_fastest(model: Model, dtype: str, options: dict[str, Any]) -> Backend:
     reasons = []
     for name, row in _ROWS.items():
-        if row is not None and row.withheld():
+        if row.withheld():
             continue
         try:
             return create(name, model, dtype=dtype, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 from typing import Any
 
 import numpy as np
@@ -70,9 +71,8 @@ def test_every_known_backend_is_available_or_says_why() -> None:
     model = random_model(np.random.default_rng())
     for name, reason in registry.available().items():
         if reason is not None:
-            with pytest.raises(BackendUnavailableError, match=f"{name}.*{reason}"):
+            with pytest.raises(BackendUnavailableError, match=f"{name}.*{re.escape(reason)}"):
                 registry.create(name, model)
-    assert "no such backend" in registry.available()["cuda"]
     with pytest.raises(ValueError, match="backend must be 'auto' or one of"):
         registry.create("cud", model)
     with pytest.raises(BackendUnavailableError, match="dtype 'int4'.*torch"):

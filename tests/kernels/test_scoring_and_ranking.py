@@ -8,7 +8,7 @@ import torch
 from op_bounds import double, empty, error, limit
 
 from dmpc_fast import objectives
-from dmpc_fast.backends.triton.terms import term_rows
+from dmpc_fast.backends.terms import term_rows
 from dmpc_fast.kernels.ranking import ranking, ranking_reference
 from dmpc_fast.kernels.scoring import Statistics, scoring, scoring_reference
 from dmpc_fast.objectives import (

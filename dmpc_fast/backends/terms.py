@@ -1,4 +1,4 @@
-"""Objective terms as the rows of numbers that the scoring kernel reads."""
+"""Objective terms as the rows of numbers that scoring kernels read, those of Triton and of CUDA."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dmpc_fast.kernels.scoring import TERM_COLUMNS, TERM_KINDS
 from dmpc_fast.objectives import (
     LEARNED_OBJECTIVE,
     ActionCost,
@@ -20,6 +19,10 @@ from dmpc_fast.objectives import (
     StateBound,
     Term,
 )
+
+#: In the order of their numbers, as in kernels/scoring.py and csrc/cuda/params.hpp.
+TERM_KINDS = ("reward", "value", "alive", "gaussian", "quadratic", "speed", "action", "bound")
+TERM_COLUMNS = 6
 
 _KINDS: dict[type, str] = {
     LearnedReward: "reward",
@@ -42,7 +45,7 @@ def term_rows(terms: Sequence[Term] | None, penalty: float) -> np.ndarray:
 
 
 def _row(term: Term, penalty: float) -> tuple[float, ...]:
-    kind = TERM_KINDS[_KINDS[type(term)]]
+    kind = TERM_KINDS.index(_KINDS[type(term)])
     if isinstance(term, StateBound):
         low = -math.inf if term.low is None else term.low
         high = math.inf if term.high is None else term.high

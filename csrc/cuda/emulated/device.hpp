@@ -1,0 +1,94 @@
+// The device of ../device.cuh on a host: every thread of a cluster is a fiber, run in random order
+// between the points at which they meet. What hardware leaves undefined is made visible: shared
+// memory starts as NaN, and a copy's destination is NaN until its group has been waited for.
+// One cluster runs at a time, on the thread that launches.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#include "../params.hpp"
+
+#define DMPC_DEVICE inline
+#define DMPC_DEVICE_CALL inline
+
+namespace dmpc::cuda {
+
+/// The upper half of a float32.
+struct bf16 {
+    std::uint16_t bits;
+};
+
+namespace device {
+
+int thread();
+int block();
+int blocks();
+inline int lane() { return thread() % kLanes; }
+inline int warp() { return thread() / kLanes; }
+
+void sync_warp();
+void sync_block();
+void sync_cluster();
+
+/// Checks that `own` lies in this block's shared memory.
+void* peer_address(void* own, int rank);
+template <class T>
+T* peer(T* own, int rank) {
+    return static_cast<T*>(peer_address(own, rank));
+}
+
+float shuffle(float value, int source);
+inline float shuffle_xor(float value, int mask) { return shuffle(value, lane() ^ mask); }
+inline float shuffle_up(float value, int distance) {
+    return shuffle(value, lane() < distance ? lane() : lane() - distance);
+}
+inline float shuffle_from(float value, int source) { return shuffle(value, source); }
+
+void copy_async(void* shared, const void* global);
+void commit_copies();
+void wait_copies_until(int pending);
+template <int Pending>
+void wait_copies() {
+    wait_copies_until(Pending);
+}
+
+void load_tiles(std::uint32_t (&tiles)[4], const bf16* row);
+void load_tiles_transposed(std::uint32_t (&tiles)[4], const bf16* row);
+void multiply_tile(float (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                   std::uint32_t b1);
+std::uint32_t pack_bf16(float first, float second);
+
+inline void fence() {}
+inline unsigned add_atomically(unsigned* counter, unsigned value) {
+    const unsigned before = *counter;
+    *counter += value;
+    return before;
+}
+template <class T>
+T load_fresh(const T* pointer) {
+    return *pointer;
+}
+
+inline float cos_pi(float x) { return static_cast<float>(std::cos(3.14159265358979323846 * x)); }
+inline float sin_pi(float x) { return static_cast<float>(std::sin(3.14159265358979323846 * x)); }
+inline std::uint32_t high_product(std::uint32_t a, std::uint32_t b) {
+    return static_cast<std::uint32_t>(std::uint64_t{a} * b >> 32);
+}
+
+}  // namespace device
+
+namespace emulated {
+
+/// Order of the fibers in what is launched from now on.
+void set_seed(std::uint64_t seed);
+
+/// Runs `kernel(shared memory)` in every thread of `blocks` blocks. Throws std::logic_error where
+/// threads wait for others that have ended, or where a block wrote beyond its shared memory.
+void launch(int blocks, int cluster, int shared_bytes,
+            const std::function<void(std::uint8_t*)>& kernel);
+
+}  // namespace emulated
+}  // namespace dmpc::cuda

@@ -1,0 +1,44 @@
+#include "../launch.hpp"
+
+#include "../condition.cuh"
+#include "../plan.cuh"
+#include "runtime.hpp"
+
+namespace dmpc::cuda {
+namespace {
+
+template <class Kernel>
+int run(int blocks, int cluster, int shared_bytes, const Kernel& kernel) noexcept {
+    try {
+        emulated::launch(blocks, cluster, shared_bytes, kernel);
+    } catch (const std::exception& error) {
+        emulated::note_failure(error.what());
+        return emulated::kFailed;
+    }
+    return 0;
+}
+
+}  // namespace
+
+int launch_condition(const PlanParams& params, int max_width, Stream_t) noexcept {
+    const int networks = 2 + params.members;
+    const int error = run(networks * params.robots, 1, max_width * 4, [&](std::uint8_t* shared) {
+        condition_block(params, reinterpret_cast<float*>(shared));
+    });
+    if (error != 0) return error;
+    return run(networks * kModulationSlices, 1, 0,
+               [&](std::uint8_t*) { modulation_block(params, kModulationSlices); });
+}
+
+int launch_plan(const PlanParams& params, Precision precision, Stream_t) noexcept {
+    return run(params.robots * params.tiles * params.cluster, params.cluster, params.shared.total,
+               [&](std::uint8_t* shared) {
+                   if (precision == Precision::bf16) {
+                       plan_block<Bf16>(params, shared);
+                   } else {
+                       plan_block<Float32>(params, shared);
+                   }
+               });
+}
+
+}  // namespace dmpc::cuda

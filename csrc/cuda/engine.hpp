@@ -1,0 +1,125 @@
+// The host's half: a model on the device, and plans of any shape on it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "params.hpp"
+#include "plan_choice.hpp"
+#include "runtime.hpp"
+
+namespace dmpc::cuda {
+
+/// One network as its model file has it. Tensors by their names within the network.
+struct NetworkModel {
+    int layers, width, heads, head_size, mlp, patch, first_size, second_size, output_size;
+    std::map<std::string, std::vector<float>> tensors;
+};
+
+/// networks: proposal, dynamics, then the members of the objective.
+struct EngineModel {
+    int horizon, state_size, action_size, condition_size;
+    std::vector<NetworkModel> networks;
+    std::vector<float> action_mean, action_scale, action_low, action_high;
+    std::vector<float> state_mean, state_scale;
+    float reward_mean, reward_scale, value_mean, value_scale;
+    std::vector<float> discounts;  // gamma^0 .. gamma^F
+};
+
+/// A sampler: a row's update and what its angles add to the condition's hidden layer.
+struct SamplerModel {
+    std::vector<SamplerRow> rows;
+    std::vector<float> angles;  // (rows, width of the network)
+    double first_angle = 0;     // of the first row
+};
+
+struct GroupModel {
+    int count;
+    SamplerModel proposal, dynamics;
+    std::vector<float> start;  // (B, count, F, A), or empty
+};
+
+/// Arrays as in dmpc_fast.backends.base.PlanRequest; given trajectories where a stage is left out.
+struct EngineRequest {
+    unsigned stages;
+    int robots;
+    std::vector<float> condition;  // (B, condition)
+    std::uint64_t seed;
+    std::vector<std::uint32_t> plan_index, robot;
+    std::vector<GroupModel> groups;
+    std::vector<float> terms;  // (count, kTermColumns)
+    bool learned;
+    std::vector<float> actions, states;
+};
+
+struct EngineResult {
+    std::vector<float> actions, states, scores, violations, tie_breaks, action;
+    std::vector<std::int64_t> best;
+};
+
+/// Memory on the device that grows as needed.
+class DeviceMemory {
+public:
+    DeviceMemory() = default;
+    ~DeviceMemory() { release(memory_); }
+    DeviceMemory(const DeviceMemory&) = delete;
+    DeviceMemory& operator=(const DeviceMemory&) = delete;
+
+    /// At least `bytes`; what was there is lost where it grows.
+    std::uint8_t* at_least(std::size_t bytes);
+
+private:
+    void* memory_ = nullptr;
+    std::size_t bytes_ = 0;
+};
+
+/// Forces the cut of a plan, for tests and measurements; 0 leaves it to the choice.
+struct ForcedChoice {
+    int candidates = 0, cluster = 0;
+};
+
+/// Not thread-safe: one call at a time.
+class Engine {
+public:
+    /// Packs the model and copies it to the device. Throws std::runtime_error where the device
+    /// refuses, std::invalid_argument for a tensor that is missing or of another size.
+    Engine(EngineModel model, Precision precision, int device, ForcedChoice forced);
+    ~Engine();
+    Engine(const Engine&) = delete;
+    Engine& operator=(const Engine&) = delete;
+
+    /// Runs the stages that are asked for and waits for their results. Throws std::runtime_error
+    /// where the device fails or one candidate does not fit a block.
+    EngineResult run(const EngineRequest& request);
+
+    /// How a plan for this request is cut.
+    PlanChoice choose(const EngineRequest& request) const;
+
+private:
+    /// Offsets of one network's numbers in the model's memory.
+    struct Places {
+        std::map<std::string, std::size_t> tensors;
+        std::size_t weights, biases, modulation, modulation_bias, token, angles;
+    };
+
+    void load();
+    Places load_network(const NetworkModel& network, std::vector<std::uint8_t>& bytes) const;
+    Network network_of(std::size_t index, const std::uint8_t* base) const;
+
+    EngineModel model_;
+    Precision precision_;
+    int device_;
+    ForcedChoice forced_;
+    DeviceProperties properties_;
+    void* stream_ = nullptr;
+    std::vector<Places> places_;
+    std::size_t units_ = 0, discounts_ = 0;
+    DeviceMemory weights_, inputs_, workspace_;
+};
+
+}  // namespace dmpc::cuda

@@ -1,0 +1,65 @@
+#include <cuda_runtime_api.h>
+
+#include "condition.cuh"
+#include "launch.hpp"
+#include "plan.cuh"
+
+namespace dmpc::cuda {
+namespace {
+
+extern __shared__ __align__(128) std::uint8_t shared_memory[];
+
+__global__ void __launch_bounds__(kThreads) condition_kernel(const PlanParams params) {
+    condition_block(params, reinterpret_cast<float*>(shared_memory));
+}
+
+__global__ void __launch_bounds__(kThreads) modulation_kernel(const PlanParams params) {
+    modulation_block(params, kModulationSlices);
+}
+
+template <class P>
+__global__ void __launch_bounds__(kThreads, 1) plan_kernel(const PlanParams params) {
+    plan_block<P>(params, shared_memory);
+}
+
+template <class P>
+cudaError_t launch_plan_of(const PlanParams& params, cudaStream_t stream) {
+    cudaError_t error = cudaFuncSetAttribute(
+        plan_kernel<P>, cudaFuncAttributeMaxDynamicSharedMemorySize, params.shared.total);
+    if (error != cudaSuccess) return error;
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = static_cast<unsigned>(params.cluster);
+    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(params.robots * params.tiles * params.cluster));
+    config.blockDim = dim3(kThreads);
+    config.dynamicSmemBytes = static_cast<std::size_t>(params.shared.total);
+    config.stream = stream;
+    config.attrs = &attribute;
+    // Devices without clusters refuse the attribute itself.
+    config.numAttrs = params.cluster > 1 ? 1 : 0;
+    return cudaLaunchKernelEx(&config, plan_kernel<P>, params);
+}
+
+}  // namespace
+
+int launch_condition(const PlanParams& params, int max_width, Stream_t stream) noexcept {
+    const auto on = static_cast<cudaStream_t>(stream);
+    const int networks = 2 + params.members;
+    condition_kernel<<<static_cast<unsigned>(networks * params.robots), kThreads,
+                       static_cast<std::size_t>(max_width) * sizeof(float), on>>>(params);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    modulation_kernel<<<static_cast<unsigned>(networks * kModulationSlices), kThreads, 0, on>>>(
+        params);
+    return cudaGetLastError();
+}
+
+int launch_plan(const PlanParams& params, Precision precision, Stream_t stream) noexcept {
+    const auto on = static_cast<cudaStream_t>(stream);
+    return precision == Precision::bf16 ? launch_plan_of<Bf16>(params, on)
+                                        : launch_plan_of<Float32>(params, on);
+}
+
+}  // namespace dmpc::cuda

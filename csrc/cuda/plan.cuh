@@ -1,0 +1,99 @@
+// A whole plan as one program: a cluster takes its candidates through every row of both samplers,
+// the objective and the scores; the block that is the last of its robot ranks.
+#pragma once
+
+#include "ranking.cuh"
+#include "scoring.cuh"
+
+namespace dmpc::cuda {
+
+DMPC_DEVICE Candidates candidates_of(const PlanParams& p, int tile) {
+    const int robot = tile / p.tiles, own = tile % p.tiles;
+    int group = 0;
+    while (own >= p.group[group].first_tile + p.group[group].tiles) ++group;
+    const Group& g = p.group[group];
+    const int begin = (own - g.first_tile) * p.tile_candidates;
+    const int count = g.count - begin < p.tile_candidates ? g.count - begin : p.tile_candidates;
+    return {robot, group, g.first + begin, count, g.first};
+}
+
+/// The objective's networks, all members, of the cluster's candidates.
+template <class P>
+DMPC_DEVICE void predict_objective(const PlanParams& p, const Candidates& c, std::uint8_t* shared,
+                                   const Room<typename P::Element>& room) {
+    const std::int64_t robot = std::int64_t{c.robot} * p.candidates * p.horizon;
+    const Features features{p.x_states + robot * p.state_size, p.x_actions + robot * p.action_size};
+    for (int member = 0; member < p.members; ++member) {
+        const Network& n = p.networks[2 + member];
+        const auto s = make_stream<P>(n, p.shared, shared, c.count, room.rank, room.cluster);
+        float* out =
+            p.predictions + (std::int64_t{member} * p.robots * p.candidates * p.horizon + robot) *
+                                kObjectiveOutputs;
+        evaluate<P>(n, p.horizon, c, features, modulation_of(n, c.robot, 0), s, room);
+        last_layer(n, s, [&](int row, int output, float value) {
+            const std::int64_t step =
+                std::int64_t{c.first + row / n.tokens} * p.horizon + row % n.tokens * n.patch;
+            out[step * kObjectiveOutputs + output] = value;
+        });
+    }
+}
+
+/// Counts the blocks of a robot that are done; the last one ranks.
+DMPC_DEVICE void rank_last(const PlanParams& p, int robot, std::uint8_t* shared) {
+    device::fence();
+    device::sync_block();
+    auto* is_last = reinterpret_cast<int*>(shared);
+    if (device::thread() == 0) {
+        const unsigned blocks = static_cast<unsigned>(p.tiles * p.cluster);
+        *is_last = device::add_atomically(p.arrived + robot, 1) + 1 == blocks;
+        device::fence();
+    }
+    device::sync_block();
+    if (*is_last == 0) return;
+    device::sync_block();
+    rank_candidates(p, robot, reinterpret_cast<Rank*>(shared));
+    if (device::thread() == 0) p.arrived[robot] = 0;
+}
+
+/// One block's part of a plan.
+template <class P>
+DMPC_DEVICE void plan_block(const PlanParams& p, std::uint8_t* shared) {
+    const int rank = device::block() % p.cluster;
+    const Candidates c = candidates_of(p, device::block() / p.cluster);
+    const Group& group = p.group[c.group];
+    const Room<typename P::Element> room{
+        rank, p.cluster, reinterpret_cast<typename P::Element*>(shared + p.shared.work),
+        p.shared.work_stride, shared + p.shared.scratch + device::warp() * p.shared.scratch_bytes};
+    const Denoised actions{p.x_actions, p.actions, p.action_size, p.action_units, 0};
+    const Denoised states{p.x_states, p.states, p.state_size, p.state_units, 1};
+    const Stride stride = across_cluster(room);
+    // Tokens belong to blocks stage by stage: each stage reads what any block has written.
+    if ((p.stages & kSample) != 0) {
+        start_sampler(p, c, actions, stride);
+        device::sync_cluster();
+        denoise<P>(p, p.networks[0], c, actions, nullptr, p.proposal_rows, group.proposal_row,
+                   group.proposal_rows, shared, room);
+    } else {
+        normalise(p, c, actions, stride);
+    }
+    if ((p.stages & kPredict) != 0) {
+        start_sampler(p, c, states, stride);
+        device::sync_cluster();
+        denoise<P>(p, p.networks[1], c, states, p.x_actions, p.dynamics_rows, group.dynamics_row,
+                   group.dynamics_rows, shared, room);
+    } else if ((p.stages & kScore) != 0) {
+        normalise(p, c, states, stride);
+    }
+    device::sync_cluster();
+    if ((p.stages & kScore) == 0) return;
+    if (p.learned) {
+        predict_objective<P>(p, c, shared, room);
+        device::sync_cluster();
+    }
+    for (int i = rank * kWarps + device::warp(); i < c.count; i += p.cluster * kWarps) {
+        score_candidate(p, c, c.first + i);
+    }
+    if ((p.stages & kRank) != 0) rank_last(p, c.robot, shared);
+}
+
+}  // namespace dmpc::cuda

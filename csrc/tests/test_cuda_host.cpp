@@ -1,0 +1,131 @@
+// What of the CUDA kernels is decided on the host: packing, shares, shared memory, the cut of a
+// plan.
+#include <set>
+
+#include "check.hpp"
+#include "cuda/packing.hpp"
+#include "cuda/plan_choice.hpp"
+
+using namespace dmpc::cuda;
+
+namespace {
+
+void every_element_has_its_own_place() {
+    for (const Precision p : {Precision::float32, Precision::bf16}) {
+        const PackedShape shape{48, 32};
+        std::set<std::int64_t> places;
+        for (int k = 0; k < shape.inner; ++k) {
+            for (int n = 0; n < shape.columns; ++n) {
+                const std::int64_t place = packed_place(shape, p, k, n);
+                CHECK(place >= 0 && place < shape.bytes(p));
+                CHECK(place % element_bytes(p) == 0);
+                places.insert(place);
+            }
+        }
+        CHECK(static_cast<int>(places.size()) == shape.inner * shape.columns);
+        CHECK(shape.bytes(p) == std::int64_t{48} * 32 * element_bytes(p));
+    }
+}
+
+void a_lane_finds_its_fragment_in_16_bytes() {
+    // Of mma.m16n8k16: lane 4 g + t multiplies with rows 2 t, 2 t + 1, then 8 further, of column g.
+    const PackedShape shape{16, 16};
+    for (int lane = 0; lane < kLanes; ++lane) {
+        const int g = lane / 4, t = lane % 4;
+        for (int i = 0; i < 8; ++i) {
+            const int column = g + i / 4 * 8, k = 2 * t + i % 2 + i / 2 % 2 * 8;
+            CHECK(packed_place(shape, Precision::bf16, k, column) == lane * 16 + i * 2);
+        }
+    }
+}
+
+void gaps_are_zero_and_heads_lie_together() {
+    // Two heads of 3, width 5: outputs q0 q1 k0 k1 v0 v1 become q0 k0 v0 q1 k1 v1, padded to 16.
+    std::vector<float> values(5 * 18);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i + 1);
+    const MatrixSource source{values, 5, 18, 5, 16, 3, 16, 2};
+    const PackedShape shape{16, 96};
+    std::vector<std::uint8_t> packed(static_cast<std::size_t>(shape.bytes(Precision::float32)));
+    pack_matrix(source, shape, Precision::float32, packed.data());
+    int found = 0;
+    for (int n = 0; n < shape.columns; ++n) {
+        const int head = n / 48, which = n / 16 % 3, inside = n % 16;
+        for (int k = 0; k < shape.inner; ++k) {
+            float value;
+            std::memcpy(&value, packed.data() + packed_place(shape, Precision::float32, k, n), 4);
+            const bool exists = inside < 3 && k < 5;
+            const int output = which * 6 + head * 3 + inside;
+            CHECK(value == (exists ? static_cast<float>(output * 5 + k + 1) : 0.0f));
+            found += exists ? 1 : 0;
+        }
+    }
+    CHECK(found == 5 * 18);
+}
+
+void spans_hold_every_key_that_a_row_may_see() {
+    for (int tokens = 1; tokens <= 40; ++tokens) {
+        for (int candidates = 1; candidates <= 5; ++candidates) {
+            const int rows = tokens * candidates;
+            for (int row = 0; row < rows; row += kTile) {
+                const Span span = key_span(row, rows, tokens);
+                CHECK(span.first % kTile == 0 && span.count % kTile == 0);
+                CHECK(span.first + span.count <= round_up(rows, kTile));
+                for (int r = row; r < std::min(row + kTile, rows); ++r) {
+                    CHECK(r / tokens * tokens >= span.first);
+                    CHECK(r / tokens * tokens + tokens <= span.first + span.count);
+                }
+            }
+        }
+    }
+}
+
+void shares_cover_everything_once() {
+    for (int count = 0; count < 20; ++count) {
+        for (int ranks = 1; ranks <= kMaxCluster; ranks *= 2) {
+            int next = 0;
+            for (int rank = 0; rank < ranks; ++rank) {
+                CHECK(share(count, rank, ranks).first == next);
+                next = share(count, rank, ranks).last;
+            }
+            CHECK(next == count);
+        }
+    }
+}
+
+PlanSizes paper(int candidates) {
+    const LayerShape layer{256, 256, 8, 128, 2048};
+    const NetworkSizes network{layer, 5, 32, 1};
+    return {{network, network, network}, {candidates}, 1, Precision::bf16};
+}
+
+void choices_fit_and_fill_the_chip() {
+    const DeviceLimits hopper{132, 227 * 1024, kMaxCluster};
+    const DeviceLimits ampere{108, 163 * 1024, 1};
+    for (const int count : {1, 7, 64, 256, 1024}) {
+        for (const DeviceLimits& device : {hopper, ampere}) {
+            const auto choice = choose_plan(paper(count), device);
+            CHECK(choice.has_value());
+            CHECK(choice->shared.total <= device.shared_bytes);
+            CHECK(choice->cluster <= device.max_cluster);
+            CHECK(choice->tiles == ceil_divide(count, choice->candidates));
+            CHECK(choice->predicted_s >= choice->tensor_s);
+        }
+    }
+    // Few candidates: clusters share their heads and hidden columns, so that most of the chip
+    // works.
+    const auto few = choose_plan(paper(64), hopper);
+    CHECK(few->cluster > 1);
+    CHECK(few->fill > 0.8);
+    CHECK(!choose_plan(paper(64), DeviceLimits{132, 32 * 1024, kMaxCluster}).has_value());
+}
+
+}  // namespace
+
+int main() {
+    every_element_has_its_own_place();
+    a_lane_finds_its_fragment_in_16_bytes();
+    gaps_are_zero_and_heads_lie_together();
+    spans_hold_every_key_that_a_row_may_see();
+    shares_cover_everything_once();
+    choices_fit_and_fill_the_chip();
+}

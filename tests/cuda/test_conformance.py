@@ -1,0 +1,114 @@
+"""The CUDA kernels in the emulation against torch in float64, on the cases of all backends."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
+
+from bounds import DRAWS, displaced, error, limit
+from cases import CASES, Case, build
+
+from dmpc_fast.backends import registry
+from dmpc_fast.backends.base import Backend, PlanRequest
+from dmpc_fast.backends.cuda_backend import CudaBackend
+from dmpc_fast.model_file import Model
+from dmpc_fast.objectives import best_candidate
+
+#: Candidates and blocks that work together; (0, 0) is what the choice says.
+CUTS = ((0, 0), (3, 2), (5, 4))
+
+
+class Reference:
+    """A case in float64, and what roundings of a dtype do to it."""
+
+    def __init__(self, case: Case) -> None:
+        self.model, self.request = build(case, np.random.default_rng())
+        backend = registry.create("torch", self.model, dtype="float64")
+        self.actions = backend.sample(self.request)
+        self.states = backend.predict(self.request, self.actions)
+        self.ranking = backend.score(self.request, self.states, self.actions)
+
+    def errors(self, backend: Backend, dtype: type = np.float32) -> list[float]:
+        """Of every output, each stage given the reference's own inputs."""
+        actions, states = self.actions.astype(dtype), self.states.astype(dtype)
+        ranking = backend.score(self.request, states, actions)
+        return [
+            error(backend.sample(self.request), self.actions),
+            error(backend.predict(self.request, actions), self.states),
+            *(error(ours, right) for ours, right in zip(ranking, self.ranking, strict=True)),
+        ]
+
+    def bound(self, dtype: str) -> float:
+        generator = np.random.default_rng()
+        found = self.errors(registry.create("torch", self.model, dtype=dtype))
+        for _ in range(DRAWS):
+            moved = registry.create(
+                "torch", displaced(self.model, dtype, generator), dtype="float64"
+            )
+            found += self.errors(moved, np.float64)
+        return limit(dtype, max(found))
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+def reference(request: pytest.FixtureRequest) -> Reference:
+    return Reference(request.param)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+def test_stages_and_plan(reference: Reference, dtype: str, emulated: ModuleType) -> None:
+    bound, request = reference.bound(dtype), reference.request
+    rng = np.random.default_rng()
+    candidates, cluster = CUTS[int(rng.integers(len(CUTS)))]
+    emulated.set_seed(int(rng.integers(1 << 62)))
+    backend = CudaBackend(
+        reference.model, dtype=dtype, candidates=candidates, cluster=cluster, module=emulated
+    )
+    errors = reference.errors(backend)
+    assert all(value <= bound for value in errors), (errors, bound, candidates, cluster)
+    plan = backend.plan(request)
+    # The same numbers, whether stages run together or one by one.
+    assert np.array_equal(plan.actions, backend.sample(request))
+    _, _, tie_breaks = backend.score(request, plan.states, plan.actions)
+    assert plan.best.dtype == np.int64
+    if not np.any(tie_breaks):
+        assert np.array_equal(plan.best, best_candidate(plan.scores, plan.violations, tie_breaks))
+
+
+def case_named(name: str) -> tuple[Model, PlanRequest]:
+    (case,) = (case for case in CASES if case.name == name)
+    return build(case, np.random.default_rng())
+
+
+def test_the_order_of_threads_changes_no_bit(emulated: ModuleType) -> None:
+    model, request = case_named("history")
+    backend = CudaBackend(model, dtype="bf16", candidates=2, cluster=4, module=emulated)
+    plans = []
+    for seed in range(3):
+        emulated.set_seed(seed)
+        plans.append(backend.plan(request))
+    for plan in plans[1:]:
+        for name in ("best", "actions", "states", "scores", "violations"):
+            assert np.array_equal(getattr(plan, name), getattr(plans[0], name)), name
+
+
+def test_choice_says_what_it_expects(emulated: ModuleType) -> None:
+    model, request = case_named("aligned")
+    choice = CudaBackend(model, dtype="bf16", module=emulated).choice(request)
+    assert choice["predicted_s"] > 0
+    assert 0 < choice["fill"] <= 1
+    assert choice["shared_bytes"] <= 227 * 1024
+
+
+def test_what_is_refused(emulated: ModuleType) -> None:
+    model, request = case_named("plain")
+    with pytest.raises(ValueError, match="must both be 1 or more"):
+        CudaBackend(model, candidates=2, module=emulated)
+    backend = CudaBackend(model, candidates=10_000, cluster=1, module=emulated)
+    with pytest.raises(RuntimeError, match="does not fit the shared memory"):
+        backend.plan(request)
