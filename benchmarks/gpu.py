@@ -3,11 +3,11 @@
 python -m benchmarks.gpu --out DIR [--presets paper small] [--samples 64 256 1024]
     [--steps 1+1 32+10] [--seconds 2] [--minutes 9] [--no-tests]
 
-First the backend's tests on the GPU itself, then each cell (preset, N, steps): the backend `triton` in
-its precisions and torch, eager and compiled, in turns in one loop, parity with the float64 reference
-checked before. DIR/gpu.json holds times, the share of the floor that the measured peak of products
-sets, launches, and targets; it is complete after every cell. Without a GPU the command says so and
-ends with status 2.
+First the backends' tests on the GPU itself, then each cell (preset, N, steps): the backends `cuda` and
+`triton` in their precisions and torch, eager and compiled, in turns in one loop, parity with the
+float64 reference checked before. DIR/gpu.json holds times, the share of the floor that the measured
+peak of products sets, launches, and targets; it is complete after every cell. Without a GPU the
+command says so and ends with status 2.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 
 from dmpc_fast.backends.triton import availability
 
-TRITON = ("triton float32", "triton tf32", "triton bf16")
+OURS = ("cuda float32", "cuda bf16", "triton float32", "triton tf32", "triton bf16")
 #: Milliseconds of a plan that are aimed at, one robot, by (preset, N, steps).
 TARGETS_MS = {
     ("paper", 64, (32, 10)): 5.0,
@@ -71,21 +71,24 @@ def measure_cell(cell: Any, seconds: float, peaks: dict[str, float]) -> list[dic
     from benchmarks.baselines import parity
     from benchmarks.flops import plan_work
     from benchmarks.workload import prepare
+    from dmpc_fast.backends.base import BackendUnavailableError
     from dmpc_fast.latency import Budget, measure
 
     work, device = prepare(cell), torch.device("cuda")
     expected = parity.reference(work)
     rows: dict[str, dict[str, Any]] = {}
     runs: dict[str, Callable[[], object]] = {}
-    for name in (*TRITON, *gpu_rivals.RIVALS):
+    for name in (*OURS, *gpu_rivals.RIVALS):
         row: dict[str, Any] = {"cell": cell.name, "variant": name}
         rows[name] = row
         begin = time.monotonic()
-        ours = name in TRITON
+        ours = name in OURS
         try:
-            plan = triton_plan(name, work) if ours else gpu_rivals.prepare(name, work, device)
+            plan = our_plan(name, work) if ours else gpu_rivals.prepare(name, work, device)
             row["parity"] = asdict(parity.compare(plan(), expected, work, rounding_of(name)))
             row["launches"] = launches(plan)
+        except BackendUnavailableError as error:
+            row["error"] = str(error)
         # One rival's failure, of whatever kind its library raises, is its row's content.
         except Exception as error:
             if ours:
@@ -116,11 +119,12 @@ def peak_of(variant: str) -> str:
     return variant.split()[1]
 
 
-def triton_plan(name: str, work: Any) -> Callable[[], list[Any]]:
-    """A plan of the backend, from a request in host memory to results in host memory."""
+def our_plan(name: str, work: Any) -> Callable[[], list[Any]]:
+    """A plan of the variant "backend dtype", from a request in host memory to results in host memory."""
     from dmpc_fast.backends.registry import create
 
-    backend, request = create("triton", work.model, dtype=name.split()[1]), work.request()
+    chosen, dtype = name.split()
+    backend, request = create(chosen, work.model, dtype=dtype), work.request()
 
     def plan() -> list[Any]:
         result = backend.plan(request)
@@ -169,7 +173,7 @@ def measured_peaks() -> dict[str, float]:
 
 def run_tests(seconds: float) -> dict[str, Any]:
     """The backend's own tests and the suite of all backends, compiled for this GPU."""
-    command = [sys.executable, "-m", "pytest", "-q", *TESTS, "-k", "kernels or triton"]
+    command = [sys.executable, "-m", "pytest", "-q", *TESTS, "-k", "kernels or triton or cuda"]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=seconds, env=os.environ
