@@ -21,10 +21,10 @@ from dmpc_fast.backends.base import (
     check_policy,
     check_request,
 )
+from dmpc_fast.backends.terms import term_rows
 from dmpc_fast.backends.triton.availability import interpreted, refusal
 from dmpc_fast.backends.triton.network import Network
 from dmpc_fast.backends.triton.program import GroupShape, Parts, PlanShape, Program, device_parts
-from dmpc_fast.backends.terms import term_rows
 from dmpc_fast.kernels import tiles
 from dmpc_fast.kernels.precision import PRECISIONS
 from dmpc_fast.kernels.scoring import Statistics
