@@ -25,6 +25,37 @@ EXPERIMENTS = {
         "dmpc_fast.evaluation.experiments.both_changes",
         "the defect and a height reward together",
     ),
+    "planners": (
+        "dmpc_fast.evaluation.experiments.planners",
+        "sample-score-rank against random shooting, MBOP, CEM and MPPI on the same models",
+    ),
+    "settings": (
+        "dmpc_fast.evaluation.experiments.settings_table",
+        "candidates, chunk, elites, discount, termination penalty, warm start",
+    ),
+    "severity": (
+        "dmpc_fast.evaluation.experiments.severity",
+        "weaker and weaker ankles, v4's friction: the planner, and the oracle's best of N",
+    ),
+    "proposals": (
+        "dmpc_fast.rivals.proposals",
+        "diffusion against a Gaussian on a point mass with two ways at every step",
+    ),
+}
+#: Sizes where none are given; None leaves one to the model or the task.
+FULL: dict[str, Any] = {
+    "episodes": 20,
+    "num_samples": None,
+    "max_steps": None,
+    "finetune_steps": 2000,
+    "train_steps": 3000,
+}
+QUICK: dict[str, Any] = {
+    "episodes": 2,
+    "num_samples": 4,
+    "max_steps": 60,
+    "finetune_steps": 20,
+    "train_steps": 20,
 }
 
 
@@ -43,7 +74,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         default=Path("experiments"),
         help="folder of results (default: %(default)s)",
     )
-    parser.add_argument("--episodes", type=int, default=20, help="per arm (default: 20)")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a smaller grid, with 2 episodes of 60 steps, 4 candidates and 20 training steps where "
+        "these are not given: shows that an experiment runs, not what it finds",
+    )
+    parser.add_argument("--episodes", type=int, help="per arm (default: 20)")
     parser.add_argument(
         "--seed", type=int, default=10_000, help="episode i is reset with seed + i (default: 10000)"
     )
@@ -52,11 +89,27 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--num-samples", type=int, help="candidates per plan (default: the model's recommendation)"
     )
+    parser.add_argument(
+        "--num-elites", type=int, help="best candidates whose mean runs (default: the same)"
+    )
+    for option, what in (
+        ("--model", "use FILE in place of a shipped model"),
+        ("--proposal", "use the proposal of FILE in place of a shipped model's"),
+    ):
+        parser.add_argument(
+            option,
+            action="append",
+            default=[],
+            metavar="NAME=FILE",
+            type=_replacement,
+            help=f"{what}, such as walker2d; repeatable",
+        )
     parser.add_argument("--batch", type=int, default=8, help="episodes at once (default: 8)")
     parser.add_argument("--threads", type=int, help="of the backend")
     parser.add_argument("--max-steps", type=int, help="end episodes after so many steps")
+    parser.add_argument("--finetune-steps", type=int, help="of the optimiser (default: 2000)")
     parser.add_argument(
-        "--finetune-steps", type=int, default=2000, help="of the optimiser (default: 2000)"
+        "--train-steps", type=int, help="of models that an experiment trains itself (default: 3000)"
     )
     parser.add_argument("--no-progress", action="store_true")
     return parser
@@ -69,23 +122,31 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from dmpc_fast.evaluation.experiments.arms import Common
 
-    if args.episodes < 1 or args.batch < 1:
+    sizes = QUICK if args.quick else FULL
+    given = {name: getattr(args, name) for name in sizes if getattr(args, name) is not None}
+    sizes = {**sizes, **given}
+    if sizes["episodes"] < 1 or args.batch < 1:
         raise ValueError(
-            f"--episodes and --batch must be at least 1, got {args.episodes} and {args.batch}"
+            f"--episodes and --batch must be at least 1, got {sizes['episodes']} and {args.batch}"
         )
     common = Common(
         out=args.out,
-        episodes=args.episodes,
+        episodes=sizes["episodes"],
         seed=args.seed,
         backend=args.backend,
         dtype=args.dtype,
-        num_samples=args.num_samples,
+        num_samples=sizes["num_samples"],
         batch=args.batch,
         threads=args.threads,
-        max_steps=args.max_steps,
+        max_steps=sizes["max_steps"],
         progress=not args.no_progress,
         finetune=_finetune,
-        finetune_steps=args.finetune_steps,
+        finetune_steps=sizes["finetune_steps"],
+        num_elites=args.num_elites,
+        models=dict(args.model),
+        proposals=dict(args.proposal),
+        quick=args.quick,
+        train_steps=sizes["train_steps"],
     )
     for name in EXPERIMENTS if args.name == "all" else (args.name,):
         module = importlib.import_module(EXPERIMENTS[name][0])
@@ -97,6 +158,13 @@ def run(args: argparse.Namespace) -> int:
         module.plot(folder / f"{name}.png", results)
         print(f"wrote {folder}")
     return 0
+
+
+def _replacement(text: str) -> tuple[str, Path]:
+    name, separator, path = text.partition("=")
+    if not (name and separator and Path(path).is_file()):
+        raise argparse.ArgumentTypeError(f"expected NAME=FILE with an existing file, got {text!r}")
+    return name, Path(path)
 
 
 def _finetune(*args: Any, **options: Any) -> Path:

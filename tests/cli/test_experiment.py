@@ -67,8 +67,6 @@ def test_novel_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_defect_before_and_after_adapting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "data"))
     monkeypatch.setattr("dmpc_fast.evaluation.experiments.defect.PLAY_EPISODES", (2, 3))
-    monkeypatch.setattr("dmpc_fast.evaluation.experiments.novel_dynamics.PLAY_EPISODES", (2, 3))
-    monkeypatch.setattr("dmpc_fast.evaluation.experiments.both_changes.PLAY_EPISODES", (2, 3))
     quick = "--episodes 2 --num-samples 2 --max-steps 40 --threads 1 --backend cpu --no-progress"
     monkeypatch.setattr("dmpc_fast.cli.experiment._finetune", quick_finetune)
     for name in ("novel-dynamics", "both"):

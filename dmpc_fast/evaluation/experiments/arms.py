@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from dmpc_fast.assets import resolve
 from dmpc_fast.evaluation.evaluate import software_versions
+from dmpc_fast.evaluation.experiments.mixed_model import with_proposal
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,10 @@ class Common:
 
     Episode i is reset with seed + i. num_samples: candidates per plan, the model's recommendation
     where None. batch: episodes at once. finetune: `dmpc_fast.training.api.finetune`,
-    which knows no evaluation, nor evaluation it; finetune_steps: of the optimiser.
+    which knows no evaluation, nor evaluation it; finetune_steps: of the optimiser. num_elites: the
+    model's recommendation where None. models: files in place of shipped models, by their names;
+    proposals: files whose proposal alone takes the place of the model's. quick: a smaller grid of
+    arms. train_steps: of models that an experiment trains itself.
     """
 
     out: Path
@@ -35,11 +40,24 @@ class Common:
     progress: bool = True
     finetune: Callable[..., Path] | None = None
     finetune_steps: int = 2000
+    num_elites: int | None = None
+    models: dict[str, Path] = field(default_factory=dict)
+    proposals: dict[str, Path] = field(default_factory=dict)
+    quick: bool = False
+    train_steps: int = 3000
+
+    def model(self, name: str) -> Path:
+        """The file that plays the part of the shipped model `name`."""
+        path = self.models.get(name) or resolve(name)
+        if name in self.proposals:
+            return with_proposal(path, resolve(self.proposals[name]), self.out / "models")
+        return path
 
     def described(self) -> dict[str, Any]:
         """The settings that a result depends on."""
         names = ("episodes", "seed", "backend", "dtype", "num_samples", "max_steps")
-        return {name: getattr(self, name) for name in names}
+        settings = {name: getattr(self, name) for name in names}
+        return settings if self.num_elites is None else {**settings, "num_elites": self.num_elites}
 
     def options(self) -> dict[str, Any]:
         """Options of the backend."""

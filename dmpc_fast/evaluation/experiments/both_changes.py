@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dmpc_fast.assets import resolve
 from dmpc_fast.evaluation.experiments import defect, novel_reward
 from dmpc_fast.evaluation.experiments.arms import Arm, Common, run_arms
-from dmpc_fast.evaluation.experiments.defect import DEFECT, MODEL, PLAY_EPISODES, TASK
+from dmpc_fast.evaluation.experiments.defect import DEFECT, MODEL, TASK, play_episodes
 from dmpc_fast.model_file import load_model
 from dmpc_fast.objectives import to_json
 
@@ -22,7 +21,7 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
     samples = common.num_samples or 64
     settings = {
         **common.described(),
-        "model_sha256": load_model(resolve(MODEL)).sha256,
+        "model_sha256": load_model(common.model(MODEL)).sha256,
         "objective": to_json(TARGET.terms),
         "num_samples": samples,
     }
@@ -31,13 +30,13 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
         return novel_reward.measure(common, model, TASK, TARGET.terms, samples, modify=modify)
 
     def adapted() -> dict[str, Any]:
-        return reached(defect.adapted_model(common, PLAY_EPISODES[-1])[0], (DEFECT,))
+        return reached(defect.adapted_model(common, play_episodes(common)[-1])[0], (DEFECT,))
 
     damaged = {**settings, "modify": DEFECT}
-    tuned = {**damaged, "play": PLAY_EPISODES[-1], "steps": common.finetune_steps}
+    tuned = {**damaged, "play": play_episodes(common)[-1], "steps": common.finetune_steps}
     arms = [
-        Arm("healthy", settings, lambda: reached(resolve(MODEL), ())),
-        Arm("before", damaged, lambda: reached(resolve(MODEL), (DEFECT,))),
+        Arm("healthy", settings, lambda: reached(common.model(MODEL), ())),
+        Arm("before", damaged, lambda: reached(common.model(MODEL), (DEFECT,))),
         Arm("after", tuned, adapted),
     ]
     return run_arms(common.out / "both", arms, progress=common.progress)

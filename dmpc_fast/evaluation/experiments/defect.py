@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from dmpc_fast.assets import resolve
 from dmpc_fast.backends import registry
 from dmpc_fast.backends.base import CandidateGroup, PlanRequest
 from dmpc_fast.evaluation.collect import collect
@@ -31,24 +30,30 @@ PLAY_EPISODES = (2, 5, 20, 100)
 PLAY_SEED = 100
 
 
+def play_episodes(common: Common) -> tuple[int, ...]:
+    """Amounts of play data, the least first."""
+    return PLAY_EPISODES[:2] if common.quick else PLAY_EPISODES
+
+
 def play_data(common: Common, episodes: int) -> str:
     """Id of a dataset of the unadapted planner on the defective robot, recorded if it is not there.
 
     More episodes begin with the same ones.
     """
-    sha256 = load_model(resolve(MODEL)).sha256
+    sha256 = load_model(common.model(MODEL)).sha256
     dataset = f"play-{sha256[:8]}/walker2d-defect/{_play_name(common, episodes)}-v0"
     # It is there as a whole or not at all.
     with contextlib.suppress(FileExistsError):
         collect(
             TASK,
             dataset,
-            model=resolve(MODEL),
+            model=common.model(MODEL),
             episodes=episodes,
             seed=PLAY_SEED,
             backend=common.backend,
             dtype=common.dtype,
             num_samples=common.num_samples,
+            num_elites=common.num_elites,
             modify=(DEFECT,),
             batch=common.batch,
             max_steps=common.max_steps,
@@ -61,7 +66,8 @@ def play_data(common: Common, episodes: int) -> str:
 def _play_name(common: Common, episodes: int) -> str:
     limit = f"-{common.max_steps}" if common.max_steps is not None else ""
     samples = common.num_samples or "usual"
-    return f"n{samples}-{common.dtype}{limit}-{episodes}"
+    elites = f"-e{common.num_elites}" if common.num_elites is not None else ""
+    return f"n{samples}{elites}-{common.dtype}{limit}-{episodes}"
 
 
 def adapted_model(common: Common, episodes: int) -> tuple[Path, float | None]:
@@ -70,7 +76,7 @@ def adapted_model(common: Common, episodes: int) -> tuple[Path, float | None]:
     if common.finetune is None:
         raise ValueError("finetune must be given for experiments that adapt a model, got None")
     # Named by all that decides the weights: other settings must not find this one's model.
-    sha256, steps = load_model(resolve(MODEL)).sha256, common.finetune_steps
+    sha256, steps = load_model(common.model(MODEL)).sha256, common.finetune_steps
     name = f"walker2d-{sha256[:8]}-{_play_name(common, episodes)}-{steps}"
     folder = common.out / "adapted" / name
     note = folder / "seconds.json"
@@ -79,7 +85,7 @@ def adapted_model(common: Common, episodes: int) -> tuple[Path, float | None]:
         before = time.perf_counter()
         # A run that was killed goes on where it was.
         common.finetune(
-            resolve(MODEL),
+            common.model(MODEL),
             dataset,
             out=folder,
             steps=common.finetune_steps,
@@ -94,7 +100,7 @@ def adapted_model(common: Common, episodes: int) -> tuple[Path, float | None]:
 def ceiling_returns(common: Common, modify: Sequence[str]) -> tuple[list[float], list[int]]:
     """Returns and lengths of episodes planned with MuJoCo itself, changed alike, as the dynamics:
     the same proposals and the same learned objective."""
-    model = load_model(resolve(MODEL))
+    model = load_model(common.model(MODEL))
     if model.spec.history != 1:
         raise ValueError(f"the ceiling needs a model of history 1, got {model.spec.history}")
     planner = Planner.load(
@@ -102,6 +108,7 @@ def ceiling_returns(common: Common, modify: Sequence[str]) -> tuple[list[float],
         backend=common.backend,
         dtype=common.dtype,
         num_samples=common.num_samples,
+        num_elites=common.num_elites,
         seed=common.seed,
         **common.options(),
     )
@@ -127,7 +134,7 @@ def ceiling_returns(common: Common, modify: Sequence[str]) -> tuple[list[float],
 def true_objective(common: Common, truth: TrueFutures) -> Callable[..., np.ndarray]:
     """An objective for `Planner.set_objective`: the learned one on what truly follows from where the
     environment of `truth` now is."""
-    model = load_model(resolve(MODEL))
+    model = load_model(common.model(MODEL))
     engine = registry.create(common.backend, model, dtype=common.dtype, **common.options())
 
     def learned_on_true_states(

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from dmpc_fast.assets import resolve
 from dmpc_fast.evaluation.environments import make_environment
 from dmpc_fast.evaluation.experiments.arms import Arm, Common, run_arms
 from dmpc_fast.evaluation.misfit import EpisodeErrors, calibrate, levels
@@ -72,6 +71,7 @@ def record_errors(
         common.backend,
         common.dtype,
         common.num_samples,
+        num_elites=common.num_elites,
         seed=seed,
         options=common.options(),
     )
@@ -96,7 +96,7 @@ def record_errors(
 
 def run(common: Common) -> dict[str, dict[str, Any]]:
     """Calibrate on healthy episodes, then watch healthy and defective ones of other seeds."""
-    model = resolve(MODEL)
+    model = common.model(MODEL)
     settings = {
         **common.described(),
         "model_sha256": load_model(model).sha256,

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from dmpc_fast.assets import resolve
 from dmpc_fast.evaluation.evaluate import evaluate
 from dmpc_fast.evaluation.experiments import defect
 from dmpc_fast.evaluation.experiments.arms import Arm, Common, run_arms
-from dmpc_fast.evaluation.experiments.defect import DEFECT, MODEL, PLAY_EPISODES, TASK
+from dmpc_fast.evaluation.experiments.defect import DEFECT, MODEL, TASK, play_episodes
 from dmpc_fast.evaluation.scores import normalized_score, score_range
 from dmpc_fast.model_file import load_model
 from dmpc_fast.statistics import mean_and_error
@@ -21,20 +20,20 @@ from dmpc_fast.statistics import mean_and_error
 def run(common: Common) -> dict[str, dict[str, Any]]:
     """Healthy and before, then after 2 to 100 episodes of play, what is kept of the old robot, and
     the ceiling."""
-    settings = {**common.described(), "model_sha256": load_model(resolve(MODEL)).sha256}
+    settings = {**common.described(), "model_sha256": load_model(common.model(MODEL)).sha256}
     damaged = {**settings, "modify": DEFECT}
     arms = [
-        Arm("healthy", settings, lambda: _scores(common, resolve(MODEL), ())),
-        Arm("before", damaged, lambda: _scores(common, resolve(MODEL), (DEFECT,))),
+        Arm("healthy", settings, lambda: scores_of(common, common.model(MODEL), ())),
+        Arm("before", damaged, lambda: scores_of(common, common.model(MODEL), (DEFECT,))),
     ]
     # Most play first: it is what the target is about.
-    for count in reversed(PLAY_EPISODES):
+    for count in reversed(play_episodes(common)):
         tuned = {**damaged, "play": count, "steps": common.finetune_steps}
         arms.append(Arm(f"after-{count}", tuned, _adapted(common, count, (DEFECT,))))
     # The longest comes last.
     ceiling = Arm("ceiling", damaged, lambda: _ceiling(common))
-    kept = {**settings, "play": PLAY_EPISODES[-1], "steps": common.finetune_steps}
-    arms.append(Arm("healthy-after", kept, _adapted(common, PLAY_EPISODES[-1], ())))
+    kept = {**settings, "play": play_episodes(common)[-1], "steps": common.finetune_steps}
+    arms.append(Arm("healthy-after", kept, _adapted(common, play_episodes(common)[-1], ())))
     arms.append(ceiling)
     return run_arms(common.out / "novel-dynamics", arms, progress=common.progress)
 
@@ -42,12 +41,13 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
 def _adapted(common: Common, count: int, modify: Sequence[str]) -> Callable[[], dict[str, Any]]:
     def measure() -> dict[str, Any]:
         model, seconds = defect.adapted_model(common, count)
-        return {**_scores(common, model, modify), "finetune_seconds": seconds}
+        return {**scores_of(common, model, modify), "finetune_seconds": seconds}
 
     return measure
 
 
-def _scores(common: Common, model: Path, modify: Sequence[str]) -> dict[str, Any]:
+def scores_of(common: Common, model: Path, modify: Sequence[str]) -> dict[str, Any]:
+    """Scores of a model's planner on the changed robot."""
     found = evaluate(
         model,
         TASK,
@@ -56,6 +56,7 @@ def _scores(common: Common, model: Path, modify: Sequence[str]) -> dict[str, Any
         backend=common.backend,
         dtype=common.dtype,
         num_samples=common.num_samples,
+        num_elites=common.num_elites,
         modify=modify,
         batch=common.batch,
         max_steps=common.max_steps,
@@ -63,17 +64,18 @@ def _scores(common: Common, model: Path, modify: Sequence[str]) -> dict[str, Any
         progress=common.progress,
     )
     assert found.scores is not None
-    return _summary(found.scores.tolist(), found.lengths.tolist())
+    return summary(found.scores.tolist(), found.lengths.tolist())
 
 
 def _ceiling(common: Common) -> dict[str, Any]:
     returns, lengths = defect.ceiling_returns(common, (DEFECT,))
     references = score_range(TASK)
     assert references is not None
-    return _summary(normalized_score(np.array(returns), references).tolist(), lengths)
+    return summary(normalized_score(np.array(returns), references).tolist(), lengths)
 
 
-def _summary(scores: list[float], lengths: list[int]) -> dict[str, Any]:
+def summary(scores: list[float], lengths: list[int]) -> dict[str, Any]:
+    """Mean and standard error of scores, the mean length, and both by episode."""
     mean = mean_and_error(np.array(scores))
     return {
         "score": [float(mean.mean), float(mean.standard_error)],
@@ -115,10 +117,9 @@ def plot(path: Path, results: dict[str, dict[str, Any]]) -> None:
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    rows = [results[f"after-{count}"]["score"] for count in PLAY_EPISODES]
-    axes.errorbar(
-        PLAY_EPISODES, [r[0] for r in rows], [r[1] for r in rows], marker="o", label="after"
-    )
+    counts = [int(arm.removeprefix("after-")) for arm in results if arm.startswith("after-")]
+    rows = [results[f"after-{count}"]["score"] for count in counts]
+    axes.errorbar(counts, [r[0] for r in rows], [r[1] for r in rows], marker="o", label="after")
     for name, colour in (("healthy", "tab:green"), ("before", "tab:red"), ("ceiling", "black")):
         axes.axhline(results[name]["score"][0], color=colour, linestyle="--", label=name)
     axes.set(xlabel="episodes of play data", ylabel="score", xscale="log")

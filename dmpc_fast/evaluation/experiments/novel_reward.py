@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from dmpc_fast.assets import resolve
 from dmpc_fast.data.spaces import flatten_observations
 from dmpc_fast.evaluation.environments import make_environment, step_limit
 from dmpc_fast.evaluation.experiments.arms import Arm, Common, run_arms
@@ -115,7 +114,7 @@ def _arm(
     terms: Sequence[Term] | None,
     samples: int,
 ) -> Arm:
-    path = resolve(model)
+    path = common.model(model)
     settings = {
         **common.described(),
         "model_sha256": load_model(path).sha256,
@@ -141,6 +140,7 @@ def measure(
         common.backend,
         common.dtype,
         samples,
+        num_elites=common.num_elites,
         objective=terms,
         seed=common.seed,
         options=common.options(),
