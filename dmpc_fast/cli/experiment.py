@@ -37,6 +37,10 @@ EXPERIMENTS = {
         "dmpc_fast.evaluation.experiments.severity",
         "weaker and weaker ankles, v4's friction: the planner, and the oracle's best of N",
     ),
+    "dynamics": (
+        "dmpc_fast.rivals.dynamics",
+        "F steps at once against single-step diffusion, a perceptron and five of them",
+    ),
     "proposals": (
         "dmpc_fast.rivals.proposals",
         "diffusion against a Gaussian on a point mass with two ways at every step",

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from dmpc_fast.assets import resolve
 from dmpc_fast.cli.main import main
+from dmpc_fast.data.windows import Windows
+from dmpc_fast.evaluation.collect import collect
+from dmpc_fast.model_file import load_model
 from dmpc_fast.rivals import point_mass
+from dmpc_fast.rivals.dynamics import open_loop
 
 SMALL = "--quick --seed 3 --threads 1 --backend cpu --no-progress --out r".split()
 
@@ -59,3 +65,25 @@ def test_lanes_are_two() -> None:
     actions = store.actions.reshape(20, -1, 2)
     assert point_mass.succeeded(point_mass.rolled(first, actions)).mean() > 0.9
     assert not point_mass.succeeded(point_mass.rolled(first, 0.5 * actions)).any()
+
+
+def test_dynamics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "data"))
+    monkeypatch.setattr("dmpc_fast.rivals.dynamics.TIMED_PLANS", 2)
+    dataset = load_model(resolve("walker2d")).spec.provenance["datasets"][0]
+    collect("Walker2d-v5", dataset, model="random", episodes=6, max_steps=40, progress=False)
+    command = ["experiment", "dynamics", "--train-steps", "3", "--max-steps", "9", *SMALL]
+    assert main(command) == 0
+    table = (tmp_path / "r" / "dynamics" / "table.md").read_text(encoding="utf-8")
+    for arm in ("diffusion-multi-step", "diffusion-single-step", "mlp", "ensemble"):
+        assert f"| {arm} |" in table
+
+
+def test_open_loop_of_a_perfect_model(tmp_path: Path) -> None:
+    store = point_mass.demonstrations(30, seed=5)
+    windows = Windows(store, horizon=6, discount=0.99, termination_penalty=0.0)
+    errors, unrelated, counts = open_loop(
+        lambda states, actions: point_mass.rolled(states, actions), windows, np.ones(2), seed=5
+    )
+    assert errors.max() < 1e-5 < unrelated
+    assert (counts > 0).all()
