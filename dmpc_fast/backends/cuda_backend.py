@@ -20,6 +20,7 @@ from dmpc_fast.backends.base import (
     check_array,
     check_request,
 )
+from dmpc_fast.backends.host_policy import HostPolicy
 from dmpc_fast.backends.terms import term_rows
 from dmpc_fast.model_file import Model
 from dmpc_fast.normalizer import condition_vector
@@ -76,6 +77,7 @@ class CudaBackend:
         self._engine = self._native.Engine(
             self._model(model), dtype, device, candidates=candidates, cluster=cluster
         )
+        self._policy = HostPolicy(model)
         self._lock = threading.Lock()
         self._sampler = cache(self._make_sampler)
 
@@ -113,6 +115,11 @@ class CudaBackend:
             out["scores"].reshape(shape),
             out["violations"].reshape(shape),
         )
+
+    def react(self, request: PlanRequest) -> np.ndarray:
+        """The policy's actions (B, A), clipped to the action bounds: on the host, for a policy has too
+        few products to be sent anywhere."""
+        return self._policy.react(request)
 
     def choice(self, request: PlanRequest) -> dict[str, float]:
         """How a plan for `request` is cut over the device, and the times that its rates predict."""

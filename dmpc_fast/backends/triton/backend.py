@@ -18,9 +18,9 @@ from dmpc_fast.backends.base import (
     PlanRequest,
     PlanResult,
     check_array,
-    check_policy,
     check_request,
 )
+from dmpc_fast.backends.host_policy import HostPolicy
 from dmpc_fast.backends.terms import term_rows
 from dmpc_fast.backends.triton.availability import interpreted, refusal
 from dmpc_fast.backends.triton.network import Network
@@ -30,7 +30,6 @@ from dmpc_fast.kernels.precision import PRECISIONS
 from dmpc_fast.kernels.scoring import Statistics
 from dmpc_fast.kernels.update import Edge
 from dmpc_fast.model_file import Model
-from dmpc_fast.models.policy import load_policy
 from dmpc_fast.normalizer import Affine, condition_vector
 from dmpc_fast.spec import STAGES
 
@@ -79,7 +78,7 @@ class TritonBackend:
             raise ValueError(f"processors must be 1 or more, got {processors}")
         self._device = _device(device)
         self._spec, self._normalizer = model.spec, model.normalizer
-        self._policy = load_policy(model.spec, model.tensors, device=self._device)
+        self._policy = HostPolicy(model)
         self._parts = self._load(model, dtype, processors or _processors(self._device))
         self._programs: OrderedDict[PlanShape, Program] = OrderedDict()
         self._lock = threading.Lock()
@@ -127,19 +126,9 @@ class TritonBackend:
             return PlanResult(best, actions, states, scores, violations)
 
     def react(self, request: PlanRequest) -> np.ndarray:
-        """The policy's actions (B, A), clipped to the action bounds: torch's own float32 products,
-        since a policy has too few of them for kernels to gain anything."""
-        check_policy(self._spec)
-        assert self._policy is not None
-        self._check(request, {})
-        condition = condition_vector(
-            self._normalizer, request.states, request.actions, request.mask, request.context
-        )
-        edge = self._parts.edges["proposal"]
-        with self._session():
-            normalised = self._policy(self._tensor(condition))
-            actions = normalised * edge.scale + edge.mean
-            return self._read(torch.clamp(actions, edge.low, edge.high))[0]
+        """The policy's actions (B, A), clipped to the action bounds: on the host, for a policy has too
+        few products to be sent anywhere."""
+        return self._policy.react(request)
 
     @contextmanager
     def _session(self) -> Iterator[None]:
