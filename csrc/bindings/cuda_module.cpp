@@ -124,7 +124,7 @@ py::dict run(cuda::Engine& engine, const py::dict& given) {
     return out;
 }
 
-py::dict choose(const cuda::Engine& engine, const py::dict& given) {
+py::dict choose(cuda::Engine& engine, const py::dict& given) {
     const cuda::PlanChoice choice = engine.choose(request_from(given));
     py::dict out;
     out["candidates"] = choice.candidates;

@@ -97,8 +97,8 @@ public:
     /// where the device fails or one candidate does not fit a block.
     EngineResult run(const EngineRequest& request);
 
-    /// How a plan for this request is cut.
-    PlanChoice choose(const EngineRequest& request) const;
+    /// How a plan for this request is cut; kept, since the search takes longer than a small plan.
+    PlanChoice choose(const EngineRequest& request);
 
 private:
     /// Offsets of one network's numbers in the model's memory.
@@ -107,6 +107,7 @@ private:
         std::size_t weights, biases, modulation, modulation_bias, token, angles;
     };
 
+    PlanChoice choose_anew(const EngineRequest& request) const;
     void load();
     Places load_network(const NetworkModel& network, std::vector<std::uint8_t>& bytes) const;
     Network network_of(std::size_t index, const std::uint8_t* base) const;
@@ -118,6 +119,7 @@ private:
     DeviceProperties properties_;
     void* stream_ = nullptr;
     std::vector<Places> places_;
+    std::map<std::vector<int>, PlanChoice> choices_;  // by the sizes of a request
     std::size_t units_ = 0, discounts_ = 0;
     DeviceMemory weights_, inputs_, workspace_;
 };

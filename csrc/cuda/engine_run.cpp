@@ -1,6 +1,7 @@
 // One plan: a copy to the device, three launches, a copy back.
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 #include "arena.hpp"
 #include "engine.hpp"
@@ -39,7 +40,19 @@ std::uint8_t* DeviceMemory::at_least(std::size_t bytes) {
     return static_cast<std::uint8_t*>(memory_);
 }
 
-PlanChoice Engine::choose(const EngineRequest& request) const {
+PlanChoice Engine::choose(const EngineRequest& request) {
+    std::vector<int> key{request.robots};
+    for (const GroupModel& group : request.groups) {
+        key.push_back(group.count);
+        key.push_back(static_cast<int>(group.proposal.rows.size()));
+        key.push_back(static_cast<int>(group.dynamics.rows.size()));
+    }
+    const auto known = choices_.find(key);
+    if (known != choices_.end()) return known->second;
+    return choices_.emplace(std::move(key), choose_anew(request)).first->second;
+}
+
+PlanChoice Engine::choose_anew(const EngineRequest& request) const {
     PlanSizes sizes{{}, {}, request.robots, precision_};
     int proposal = 0, dynamics = 0;
     for (const GroupModel& group : request.groups) {

@@ -124,7 +124,8 @@ class CudaBackend:
     def choice(self, request: PlanRequest) -> dict[str, float]:
         """How a plan for `request` is cut over the device, and the times that its rates predict."""
         check_request(self._spec, request)
-        chosen: dict[str, float] = self._engine.choose(self._request(request, 0, {}))
+        with self._lock:
+            chosen: dict[str, float] = self._engine.choose(self._request(request, 0, {}))
         return chosen
 
     def _run(self, request: PlanRequest, stages: int, **given: np.ndarray) -> dict[str, np.ndarray]:
