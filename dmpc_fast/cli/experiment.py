@@ -115,6 +115,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--train-steps", type=int, help="of models that an experiment trains itself (default: 3000)"
     )
+    parser.add_argument(
+        "--video",
+        action="store_true",
+        help="film an episode of each new reward (novel-reward, all)",
+    )
     parser.add_argument("--no-progress", action="store_true")
     return parser
 
@@ -126,6 +131,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from dmpc_fast.evaluation.experiments.arms import Common
 
+    if args.video and args.name not in ("novel-reward", "all"):
+        raise ValueError(f"--video films novel-reward, got {args.name}")
     sizes = QUICK if args.quick else FULL
     given = {name: getattr(args, name) for name in sizes if getattr(args, name) is not None}
     sizes = {**sizes, **given}
@@ -160,6 +167,9 @@ def run(args: argparse.Namespace) -> int:
         folder = args.out / name
         (folder / "table.md").write_text(table + "\n", encoding="utf-8")
         module.plot(folder / f"{name}.png", results)
+        if args.video and hasattr(module, "film"):
+            for path in module.film(common):
+                print(f"wrote {path}")
         print(f"wrote {folder}")
     return 0
 

@@ -34,6 +34,11 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 def test_refusals(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experiment", "misfit", "--episodes", "0"]) == 2
     assert "--episodes" in capsys.readouterr().err
+    assert main(["experiment", "misfit", "--video"]) == 2
+    assert "--video" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["experiment", "misfit", "--model", "walker2d=missing.safetensors"])
+    assert "NAME=FILE" in capsys.readouterr().err
 
 
 def test_misfit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

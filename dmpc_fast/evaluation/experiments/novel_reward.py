@@ -19,6 +19,8 @@ from dmpc_fast.data.spaces import flatten_observations
 from dmpc_fast.evaluation.environments import make_environment, step_limit
 from dmpc_fast.evaluation.experiments.arms import Arm, Common, run_arms
 from dmpc_fast.evaluation.policies import PlannerSettings, PlanTimes
+from dmpc_fast.evaluation.trace import trace_episode
+from dmpc_fast.evaluation.video import write_video
 from dmpc_fast.evaluation.workers import RolloutTask, rollouts
 from dmpc_fast.model_file import load_model
 from dmpc_fast.objectives import (
@@ -207,6 +209,33 @@ def beyond(states: Sequence[np.ndarray]) -> dict[str, Any]:
         "share": _mean([(v > LIMIT.high).mean() for v in values]),
         "excess": _mean([np.maximum(v - LIMIT.high, 0).mean() for v in values]),
     }
+
+
+def film(common: Common) -> list[Path]:
+    """The first episode of every target and of the hard limit as a film, made if it is not there."""
+    folder = common.out / "novel-reward" / "videos"
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = [(t.name, t.model, t.task, t.terms) for t in TARGETS]
+    wanted.append(("walker2d-bounded", "walker2d", "Walker2d-v5", (*SPARING, LIMIT)))
+    paths = []
+    for name, model, task, terms in wanted[: 1 if common.quick else None]:
+        paths.append(folder / f"{name}.mp4")
+        if paths[-1].exists():
+            continue
+        trace = trace_episode(
+            common.model(model),
+            task,
+            seed=common.seed,
+            backend=common.backend,
+            dtype=common.dtype,
+            num_samples=common.num_samples or SAMPLES[1],
+            num_elites=common.num_elites,
+            objective=terms,
+            max_steps=common.max_steps,
+            film=True,
+        )
+        write_video(paths[-1], trace.frames, trace.control_period_s)
+    return paths
 
 
 def _mean(sample: Sequence[float]) -> list[float | None]:
