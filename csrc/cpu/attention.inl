@@ -93,40 +93,89 @@ inline void mask(float* logits, int rows, int tokens) {
     }
 }
 
+/// The vectors of a row as elements, two at a time. vector(i): the one that begins at i.
+template <class Operand, int Vectors, class Vector>
+inline void put_row(typename Operand::Element* to, int columns, Vector vector) {
+    if constexpr (Vectors == 2) {
+        const F32 first = vector(0);
+        Operand::put(to, first, vector(kLanes));
+    } else {
+        for (int i = 0; i < columns; i += kLanes) Operand::put(to + i, vector(i));
+    }
+}
+
+/// One row's weights, 2^(logit - top); gives lanes that add up to their sum.
+template <class Operand, int Vectors>
+inline F32 weigh(const float* logits, int padded, F32 top, typename Operand::Element* weights) {
+    F32 total{};
+    put_row<Operand, Vectors>(weights, padded, [&](int i) {
+        const F32 weight = power_of_two<Operand::kRough>(load(logits + i) - top);
+        total += weight;
+        return weight;
+    });
+    return total;
+}
+
+/// Largest logit and smallest sum of weights that need no row's largest logit subtracted first:
+/// neither a weight nor what is summed with them can then leave the range of numbers.
+constexpr float kPlainLogit = 64.0f, kPlainSum = 1.0f / (1ull << 60);
+
+/// Turns kLanes or fewer rows of logits into unnormalised weights and gives 1 / their sums.
+/// Vectors: of a row, or 0 for any number of them. Weights of logits as they are, if those allow.
+template <class Operand, int Vectors>
+inline bool plain_softmax(const float* logits, int rows, int padded,
+                          typename Operand::Element* weights, float* inverse) {
+    F32 each[kLanes], top = load(logits);
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; ++r) {
+        F32 total{};
+        put_row<Operand, Vectors>(weights + r * padded, padded, [&](int i) {
+            const F32 logit = load(logits + r * padded + i);
+            const F32 weight = power_of_two<Operand::kRough>(logit);
+            top = max(top, logit);
+            total += weight;
+            return weight;
+        });
+        each[r] = total;
+    }
+    for (int r = rows; r < kLanes; ++r) each[r] = splat(1.0f);
+    const F32 sums = sum_of_each(each);
+    store(inverse, 1.0f / sums);
+    return everywhere(bits<I32>(top <= kPlainLogit) & bits<I32>(sums >= kPlainSum));
+}
+
+/// The same for any logits.
+template <class Operand, int Vectors>
+inline void careful_softmax(const float* logits, int rows, int padded,
+                            typename Operand::Element* weights, float* inverse) {
+    F32 each[kLanes];
+    for (int r = 0; r < rows; ++r) {
+        const float* row = logits + r * padded;
+        F32 top = load(row);
+        for (int i = kLanes; i < padded; i += kLanes) top = max(top, load(row + i));
+        each[r] = top;
+    }
+    store(inverse, largest_of_each(each));
+    for (int r = 0; r < rows; ++r) {
+        each[r] = weigh<Operand, Vectors>(logits + r * padded, padded, splat(inverse[r]),
+                                          weights + r * padded);
+    }
+    store(inverse, 1.0f / sum_of_each(each));
+}
+
 /// Turns up to kSoftmaxRows rows of logits into unnormalised weights and gives 1 / their sums.
-/// Vectors: of a row, or 0 for any number of them.
 template <class Operand, int Vectors>
 inline void softmax(const float* logits, int rows, int padded, typename Operand::Element* weights,
                     float* inverse) {
     if (Vectors) padded = Vectors * kLanes;
-    F32 each[kLanes];
     for (int first = 0; first < rows; first += kLanes) {
         const int count = minimum(kLanes, rows - first);
-#pragma GCC unroll 4
-        for (int r = 0; r < count; ++r) {
-            const float* row = logits + (first + r) * padded;
-            F32 top = load(row);
-            for (int i = kLanes; i < padded; i += kLanes) top = max(top, load(row + i));
-            each[r] = top;
+        const std::ptrdiff_t at = std::ptrdiff_t{first} * padded;
+        if (!plain_softmax<Operand, Vectors>(logits + at, count, padded, weights + at,
+                                             inverse + first)) {
+            careful_softmax<Operand, Vectors>(logits + at, count, padded, weights + at,
+                                              inverse + first);
         }
-        // Until the rows are done, `inverse` holds what is largest in each.
-        store(inverse + first, largest_of_each(each));
-    }
-    for (int first = 0; first < rows; first += kLanes) {
-        const int count = minimum(kLanes, rows - first);
-#pragma GCC unroll 2
-        for (int r = 0; r < count; ++r) {
-            const std::ptrdiff_t at = std::ptrdiff_t{first + r} * padded;
-            const F32 top = splat(inverse[first + r]);
-            F32 total{};
-            for (int i = 0; i < padded; i += kLanes) {
-                const F32 weight = power_of_two<Operand::kRough>(load(logits + at + i) - top);
-                Operand::put(weights + at + i, weight);
-                total += weight;
-            }
-            each[r] = total;
-        }
-        store(inverse + first, 1.0f / sum_of_each(each));
     }
 }
 
@@ -156,9 +205,7 @@ inline void scale_rows(const float* sums, const float* factors, int rows, int co
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) {
         const F32 factor = splat(factors[r]);
-        for (int i = 0; i < columns; i += kLanes) {
-            Operand::put(out + i, load(sums + i) * factor);
-        }
+        put_row<Operand, Vectors>(out, columns, [&](int i) { return load(sums + i) * factor; });
         sums += columns;
         out += out_stride;
     }

@@ -18,48 +18,70 @@ public:
     int blocks() const { return (n_.rows + kLanes - 1) / kLanes; }
     int rows(int block) const { return minimum(kLanes, n_.rows - block * kLanes); }
 
-    void mean(int block) {
-        F32 each[kLanes];
+    /// Mean and variance of distances from a row's first number: however far the row lies from
+    /// zero, the difference of squares loses no more than that number stands out.
+    void statistics(int block) {
+        F32 totals[kLanes], squares[kLanes];
+        float origins[kLanes] = {};
         for (int r = 0, count = rows(block); r < count; ++r) {
             const float* x = row(block, r);
-            F32 total{};
-            for_vectors([&](int i) { total += load(x + i); });
-            each[r] = total;
+            const F32 origin = splat(*x);
+            F32 total{}, square{};
+            for_vectors([&](int i) {
+                F32 away = load(x + i) - origin;
+                if (i == last()) away = keep_first(away, n_.width - last(), F32{});
+                total += away;
+                square += away * away;
+            });
+            totals[r] = total;
+            squares[r] = square;
+            origins[r] = *x;
         }
-        store(mean_[block % kBlocks], sum_of_each(each) / width());
+        const F32 away = sum_of_each(totals) / width();
+        const F32 variance = max(sum_of_each(squares) / width() - away * away, F32{});
+        const F32 inverse = 1.0f / square_root(variance + kLayerNormEpsilon);
+        store(inverse_[block % kBlocks], inverse);
+        store(mean_[block % kBlocks], load(origins) + away);
     }
 
-    void deviation(int block) {
-        const int last = n_.padded - kLanes;
-        F32 each[kLanes];
+    /// Calls body(r, i, vectors) for the rows of a block: neighbouring vectors from place i,
+    /// normal and modulated.
+    template <class Body>
+    void for_rows(int block, Body body) const {
+        // The same for all rows; what is stored meanwhile cannot change them here.
+        F32 scale[kHeld], shift[kHeld];
+        for (int v = 0; v < Vectors; ++v) {
+            scale[v] = load(n_.scale + v * kLanes);
+            shift[v] = load(n_.shift + v * kLanes);
+        }
         for (int r = 0, count = rows(block); r < count; ++r) {
             const float* x = row(block, r);
             const F32 mean = splat(mean_[block % kBlocks][r]);
-            F32 squares{};
-            for_vectors([&](int i) {
-                F32 centred = load(x + i) - mean;
-                if (i == last) centred = keep_first(centred, n_.width - last, F32{});
-                squares += centred * centred;
-            });
-            each[r] = squares;
+            const F32 inverse = splat(inverse_[block % kBlocks][r]);
+            const auto normed = [&](int i, F32 vector_scale, F32 vector_shift) {
+                return (load(x + i) - mean) * inverse * vector_scale + vector_shift;
+            };
+            if constexpr (Vectors > 0) {
+#pragma GCC unroll 16
+                for (int v = 0; v < Vectors; v += 2) {
+                    const int i = v * kLanes;
+                    const F32 pair[] = {normed(i, scale[v], shift[v]),
+                                        normed(i + kLanes, scale[v + 1], shift[v + 1])};
+                    body(r, i, pair);
+                }
+            } else {
+#pragma GCC unroll 4
+                for (int i = 0; i < n_.padded; i += kLanes) {
+                    const F32 one[] = {normed(i, load(n_.scale + i), load(n_.shift + i))};
+                    body(r, i, one);
+                }
+            }
         }
-        const F32 variance = sum_of_each(each) / width();
-        store(inverse_[block % kBlocks], 1.0f / square_root(variance + kLayerNormEpsilon));
-    }
-
-    /// Calls body(i, vector) for the vectors of a row, normal and modulated.
-    template <class Body>
-    void for_row(int block, int r, Body body) const {
-        const float *x = row(block, r), *scale = n_.scale, *shift = n_.shift;
-        const F32 mean = splat(mean_[block % kBlocks][r]);
-        const F32 inverse = splat(inverse_[block % kBlocks][r]);
-        for_vectors([&](int i) {
-            body(i, (load(x + i) - mean) * inverse * load(scale + i) + load(shift + i));
-        });
     }
 
 private:
     static constexpr int kBlocks = 4;  // between their first pass and their last
+    static constexpr int kHeld = Vectors > 0 ? Vectors : 1;
 
     /// Calls body(i) for the starts of the vectors of a row.
     template <class Body>
@@ -73,6 +95,8 @@ private:
         }
     }
 
+    /// Where the last vector of a row begins, the only one that may hold padding.
+    int last() const { return Vectors > 0 ? (Vectors - 1) * kLanes : n_.padded - kLanes; }
     float width() const { return static_cast<float>(n_.width); }
     const float* row(int block, int r) const {
         return n_.x + std::ptrdiff_t{block * kLanes + r} * n_.x_stride;
@@ -88,17 +112,14 @@ struct NormTo {
     static void run(const Norm& n) {
         NormPasses<Vectors> passes(n);
         const int blocks = passes.blocks();
-        for (int step = 0; step < blocks + 2; ++step) {
-            if (step < blocks) passes.mean(step);
-            if (step >= 1 && step <= blocks) passes.deviation(step - 1);
-            if (const int block = step - 2; block >= 0) {
+        for (int step = 0; step <= blocks; ++step) {
+            if (step < blocks) passes.statistics(step);
+            if (const int block = step - 1; block >= 0) {
                 auto* out = static_cast<typename Operand::Element*>(n.out) +
                             std::ptrdiff_t{block} * kLanes * n.out_stride;
-                for (int r = 0, count = passes.rows(block); r < count; ++r) {
-                    passes.for_row(block, r,
-                                   [&](int i, F32 value) { Operand::put(out + i, value); });
-                    out += n.out_stride;
-                }
+                passes.for_rows(block, [&](int r, int i, const auto& values) {
+                    put_all<Operand>(out + r * n.out_stride + i, values);
+                });
             }
         }
     }
@@ -111,29 +132,42 @@ struct NormToBytes {
         NormPasses<Vectors> passes(n);
         QuantisedRows out(n.out, n.rows, n.padded);
         const int blocks = passes.blocks();
-        float to_byte[2][kLanes];
-        for (int step = 0; step < blocks + 3; ++step) {
-            if (step < blocks) passes.mean(step);
-            if (step >= 1 && step <= blocks) passes.deviation(step - 1);
-            if (const int block = step - 2; block >= 0 && block < blocks) {
-                F32 peaks[kLanes];
-                const int count = passes.rows(block);
-                for (int r = 0; r < count; ++r) {
-                    F32 peak{};
-                    passes.for_row(block, r,
-                                   [&](int, F32 value) { peak = max(peak, magnitude(value)); });
-                    peaks[r] = peak;
-                }
-                out.set_scales(block * kLanes, count, largest_of_each(peaks), to_byte[block % 2]);
+        // A block's rows between the pass that finds what is largest and the one that rounds.
+        auto* held = reinterpret_cast<float*>(
+            static_cast<char*>(n.out) + normed_bytes(n.rows, n.padded) -
+            static_cast<std::size_t>(kLanes) * static_cast<std::size_t>(n.padded) * sizeof(float));
+        float to_byte[kLanes];
+        for (int step = 0; step < blocks + 2; ++step) {
+            if (step < blocks) passes.statistics(step);
+            if (const int block = step - 2; block >= 0) {
+                round_rows<Vectors>(n, held, to_byte, out, block * kLanes, passes.rows(block));
             }
-            if (const int block = step - 3; block >= 0) {
-                for (int r = 0, count = passes.rows(block); r < count; ++r) {
-                    std::uint8_t* bytes = out.row(block * kLanes + r);
-                    const F32 factor = splat(to_byte[block % 2][r]);
-                    passes.for_row(block, r,
-                                   [&](int i, F32 value) { put_bytes(bytes + i, value, factor); });
-                }
+            if (const int block = step - 1; block >= 0 && block < blocks) {
+                F32 peaks[kLanes] = {};
+                passes.for_rows(block, [&](int r, int i, const auto& values) {
+                    put_all<Float32>(held + r * n.padded + i, values);
+                    for (const F32 value : values) peaks[r] = max(peaks[r], magnitude(value));
+                });
+                out.set_scales(block * kLanes, passes.rows(block), largest_of_each(peaks), to_byte);
             }
+        }
+    }
+
+private:
+    template <int Vectors>
+    static void round_rows(const Norm& n, const float* held, const float* to_byte,
+                           const QuantisedRows& out, int first, int rows) {
+        const int padded = Vectors > 0 ? Vectors * kLanes : n.padded;
+        for (int r = 0; r < rows; ++r, held += padded) {
+            std::uint8_t* bytes = out.row(first + r);
+            const F32 factor = splat(to_byte[r]);
+            int i = 0;
+#pragma GCC unroll 8
+            for (; i + 2 * kLanes <= padded; i += 2 * kLanes) {
+                const F32 pair[] = {load(held + i), load(held + i + kLanes)};
+                put_all_bytes(bytes + i, pair, factor);
+            }
+            if (i < padded) put_bytes(bytes + i, load(held + i), factor);
         }
     }
 };

@@ -24,6 +24,8 @@ struct PlainFinish {
     F32 operator()(const float* sums, const Source&, int) const {
         return load(sums) + bias;
     }
+    void gated_by(F32) {}
+    static F32 joined(F32 c, F32 gate, F32 value) { return c + gate * value; }
     F32 bias;
 };
 
@@ -40,6 +42,10 @@ struct Float32 {
     static Weights weights(const Packed* from) { return load(from); }
     static F32 dot(F32 sums, const Element* a, Weights w) { return sums + *a * w; }
     static void put(Element* to, F32 value) { store(to, value); }
+    static void put(Element* to, F32 first, F32 second) {
+        put(to, first);
+        put(to + kLanes, second);
+    }
     static void pack_column(const float* weight, int depth, Packed* to, int stride) {
         for (int k = 0; k < depth; ++k) to[k * stride] = weight[k];
     }
@@ -83,6 +89,15 @@ struct Bfloat16 {
         const U32 word = bits<U32>(value);
         const U32 rounded = (word + 0x7FFFu + ((word >> 16) & 1u)) >> 16;
         store(to, __builtin_convertvector(rounded, U16));
+#endif
+    }
+
+    static void put(Element* to, F32 first, F32 second) {
+#if defined(__AVX512BF16__)
+        store(to, _mm512_cvtne2ps_pbh(bits<__m512>(second), bits<__m512>(first)));
+#else
+        put(to, first);
+        put(to + kLanes, second);
 #endif
     }
 

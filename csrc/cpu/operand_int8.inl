@@ -17,6 +17,20 @@ inline void put_bytes(std::uint8_t* to, F32 value, F32 to_byte) {
     store_low_bytes(to, bits<U32>(value * to_byte + (kRounding + kByteOffset)));
 }
 
+inline void put_all_bytes(std::uint8_t* to, const F32 (&values)[1], F32 to_byte) {
+    put_bytes(to, values[0], to_byte);
+}
+inline void put_all_bytes(std::uint8_t* to, const F32 (&values)[2], F32 to_byte) {
+#if defined(__AVX512F__)
+    constexpr float shift = kRounding + kByteOffset;
+    store_low_bytes(to, bits<U32>(values[0] * to_byte + shift),
+                    bits<U32>(values[1] * to_byte + shift));
+#else
+    put_bytes(to, values[0], to_byte);
+    put_bytes(to + kLanes, values[1], to_byte);
+#endif
+}
+
 inline F32 magnitude(F32 v) { return bits<F32>(bits<U32>(v) & 0x7FFFFFFFu); }
 
 /// The rows of a product as offset bytes, and what one unit of each row is worth: views of
@@ -46,6 +60,12 @@ private:
     int depth_;
 };
 
+/// Of what a norm leaves, and behind it room for the rows that it has at hand.
+inline std::size_t normed_bytes(int rows, int depth) {
+    return (quantised_bytes(rows, depth) + 63) / 64 * 64 +
+           static_cast<std::size_t>(kLanes) * static_cast<std::size_t>(depth) * sizeof(float);
+}
+
 /// Rows that a norm has left as bytes.
 class QuantisedSource : public QuantisedRows {
 public:
@@ -69,16 +89,32 @@ public:
             for (int row = 0; row < rows; ++row) {
                 const std::uint16_t* from = a + (first + row) * p.a_stride;
                 std::uint8_t* to = this->row(first + row);
-                const F32 to_byte = splat(inverse[row]);
-#pragma GCC unroll 4
-                for (int i = 0; i < p.depth; i += kLanes) {
-                    put_bytes(to + i, bits<F32>(widen(from + i) << 16), to_byte);
-                }
+                quantise(from, p.depth, splat(inverse[row]), to);
             }
         }
     }
 
 private:
+    static void quantise(const std::uint16_t* from, int depth, F32 to_byte, std::uint8_t* to) {
+        int i = 0;
+#if defined(__AVX512F__)
+        // Numbers of even and of odd places apart, since that needs no moves between lanes.
+        constexpr float shift = kRounding + kByteOffset;
+#pragma GCC unroll 4
+        for (; i + 2 * kLanes <= depth; i += 2 * kLanes) {
+            const U32 pairs = load_as<U32>(from + i);
+            const U32 even = bits<U32>(bits<F32>(pairs << 16) * to_byte + shift);
+            const U32 odd = bits<U32>(bits<F32>(pairs & 0xFFFF0000u) * to_byte + shift);
+            const __m512i words =
+                _mm512_mask_blend_epi16(0xAAAAAAAAu, bits<__m512i>(even), bits<__m512i>(odd << 16));
+            store(to + i, _mm512_cvtepi16_epi8(words));
+        }
+#endif
+        for (; i < depth; i += kLanes) {
+            put_bytes(to + i, bits<F32>(widen(from + i) << 16), to_byte);
+        }
+    }
+
     /// Lanes whose largest is the row's largest magnitude, taken two numbers to a word.
     static F32 peak(const std::uint16_t* from, int depth) {
         constexpr std::uint32_t magnitudes = 0x7FFF7FFFu;
@@ -153,6 +189,12 @@ struct Int8 {
             const F32 exact = __builtin_convertvector(load_as<I32>(sums) - offset, F32);
             return exact * source.scale(row) * scale + bias;
         }
+        /// The gate of a residual becomes part of what the sums are multiplied by anyway.
+        void gated_by(F32 gate) {
+            scale *= gate;
+            bias *= gate;
+        }
+        static F32 joined(F32 c, F32, F32 value) { return c + value; }
         F32 scale, bias;
         I32 offset;
     };

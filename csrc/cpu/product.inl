@@ -70,57 +70,77 @@ inline void for_row_tiles(int rows, Body body) {
 }
 
 // How a tile of sums becomes part of c. An epilogue serves one tile of columns, whose rows it sees
-// in order; it gets one vector at a time, number v of the tile.
+// in order; it gets all vectors of a row at once.
 
 struct StoreEpilogue {
     StoreEpilogue(const Product&, int, int) {}
-    void begin_row(const Product&) {}
-    void put(const Product& p, int row, int column, int, F32 value) const {
-        store(static_cast<float*>(p.c) + row * p.c_stride + column, value);
+    template <int Vectors>
+    void put(const Product& p, int row, int column, const F32 (&values)[Vectors]) const {
+        float* c = static_cast<float*>(p.c) + row * p.c_stride + column;
+        for (int v = 0; v < Vectors; ++v) store(c + v * kLanes, values[v]);
     }
 };
+
+/// One or two neighbouring vectors as elements.
+template <class Operand>
+inline void put_all(typename Operand::Element* to, const F32 (&values)[1]) {
+    Operand::put(to, values[0]);
+}
+template <class Operand>
+inline void put_all(typename Operand::Element* to, const F32 (&values)[2]) {
+    Operand::put(to, values[0], values[1]);
+}
 
 template <class Operand>
 struct OperandEpilogue {
     OperandEpilogue(const Product&, int, int) {}
-    void begin_row(const Product&) {}
-    void put(const Product& p, int row, int column, int, F32 value) const {
+    template <int Vectors>
+    void put(const Product& p, int row, int column, const F32 (&values)[Vectors]) const {
         using Element = typename Operand::Element;
-        Operand::put(static_cast<Element*>(p.c) + row * p.c_stride + column, value);
+        put_all<Operand>(static_cast<Element*>(p.c) + row * p.c_stride + column, values);
     }
 };
 
 template <class Operand>
 struct GeluEpilogue {
     GeluEpilogue(const Product&, int, int) {}
-    void begin_row(const Product&) {}
-    void put(const Product& p, int row, int column, int, F32 value) const {
+    template <int Vectors>
+    void put(const Product& p, int row, int column, const F32 (&values)[Vectors]) const {
         using Element = typename Operand::Element;
-        Operand::put(static_cast<Element*>(p.c) + row * p.c_stride + column,
-                     gelu<Operand::kRough>(value));
+        F32 bent[Vectors];
+        for (int v = 0; v < Vectors; ++v) bent[v] = gelu<Operand::kRough>(values[v]);
+        put_all<Operand>(static_cast<Element*>(p.c) + row * p.c_stride + column, bent);
     }
 };
 
+template <class Operand>
 struct ResidualEpilogue {
     ResidualEpilogue(const Product& p, int column, int vectors) {
         for (int v = 0; v < vectors; ++v) gate[v] = load(p.gate + column + v * kLanes);
     }
-    void begin_row(const Product&) {}
-    void put(const Product& p, int row, int column, int v, F32 value) const {
+    void adapt(typename Operand::Finish& finish, int v) const { finish.gated_by(gate[v]); }
+    template <int Vectors>
+    void put(const Product& p, int row, int column, const F32 (&values)[Vectors]) const {
         float* c = static_cast<float*>(p.c) + row * p.c_stride + column;
-        store(c, load(c) + gate[v] * value);
+        for (int v = 0; v < Vectors; ++v, c += kLanes) {
+            store(c, Operand::Finish::joined(load(c), gate[v], values[v]));
+        }
     }
     F32 gate[kTileVectors];
 };
 
 struct TokensEpilogue {
     TokensEpilogue(const Product&, int, int) {}
-    void begin_row(const Product& p) { token = token + 1 == p.tokens ? 0 : token + 1; }
-    void put(const Product& p, int row, int column, int, F32 value) const {
+    template <int Vectors>
+    void put(const Product& p, int row, int column, const F32 (&values)[Vectors]) {
         const float* position = p.positions + token * p.positions_stride + column;
-        store(static_cast<float*>(p.c) + row * p.c_stride + column, value + load(position));
+        float* c = static_cast<float*>(p.c) + row * p.c_stride + column;
+        for (int v = 0; v < Vectors; ++v) {
+            store(c + v * kLanes, values[v] + load(position + v * kLanes));
+        }
+        token = token + 1 == p.tokens ? 0 : token + 1;
     }
-    int token = -1;
+    int token = 0;
 };
 
 /// Brings the next tile of weights nearer, a share with each tile of rows of this one.
@@ -150,6 +170,7 @@ inline void product_columns(const Product p, const Source source, int column,
     for (int v = 0; v < Vectors; ++v) {
         finish[v] = typename Operand::Finish(b, p.depth, v);
         finish[v].bias = p.bias ? load(p.bias + column + v * kLanes) : F32{};
+        if constexpr (requires { epilogue.adapt(finish[v], v); }) epilogue.adapt(finish[v], v);
     }
     const bool more = column + kTileColumns < p.columns;
     Prefetch next(
@@ -161,12 +182,13 @@ inline void product_columns(const Product p, const Source source, int column,
                                               steps, sums, kTileColumns);
 #pragma GCC unroll 2
         for (int r = 0; r < count; ++r) {
-            epilogue.begin_row(p);
+            F32 values[Vectors];
 #pragma GCC unroll 2
             for (int v = 0; v < Vectors; ++v) {
                 const float* from = sums + r * kTileColumns + v * kLanes;
-                epilogue.put(p, row + r, column + v * kLanes, v, finish[v](from, source, row + r));
+                values[v] = finish[v](from, source, row + r);
             }
+            epilogue.put(p, row + r, column, values);
         }
     });
 }

@@ -103,6 +103,22 @@ inline void store_low_bytes(std::uint8_t* to, U32 words) {
 #endif
 }
 
+#if defined(__AVX512F__)
+/// Those of two vectors one behind the other; the words are moved by halves first, which is cheap.
+inline void store_low_bytes(std::uint8_t* to, U32 first, U32 second) {
+    alignas(64) static constexpr auto low_halves = [] {
+        struct {
+            std::uint16_t half[2 * kLanes];
+        } result{};
+        for (int i = 0; i < 2 * kLanes; ++i) result.half[i] = static_cast<std::uint16_t>(2 * i);
+        return result;
+    }();
+    const __m512i order = load_as<__m512i>(low_halves.half);
+    store(to, _mm512_cvtepi16_epi8(
+                  _mm512_permutex2var_epi16(bits<__m512i>(first), order, bits<__m512i>(second))));
+}
+#endif
+
 /// The larger of each pair of unsigned 16-bit halves of words.
 inline U32 larger_halves(U32 a, U32 b) {
 #if defined(__AVX512F__)
@@ -205,6 +221,18 @@ inline U32 interleave(const std::uint16_t* even, const std::uint16_t* odd) {
                                               bits<__m512i>(join_halves(even, odd))));
 #else
     return widen(even) | widen(odd) << 16;
+#endif
+}
+
+/// Whether a comparison holds in every lane.
+inline bool everywhere(I32 comparison) {
+#if defined(__AVX512F__)
+    const __m512i lanes = bits<__m512i>(comparison);
+    return _mm512_test_epi32_mask(lanes, lanes) == 0xFFFFu;
+#else
+    std::int32_t all = -1;
+    for (int i = 0; i < kLanes; ++i) all &= comparison[i];
+    return all != 0;
 #endif
 }
 

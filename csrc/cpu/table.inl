@@ -24,7 +24,7 @@ constexpr OperandKernels operand_kernels() {
         .product_store = product<Operand, Source, StoreEpilogue>,
         .product_operand = product<Operand, Source, OperandEpilogue<Operand>>,
         .product_gelu = product<Operand, Source, GeluEpilogue<Operand>>,
-        .product_residual = product<Operand, Source, ResidualEpilogue>,
+        .product_residual = product<Operand, Source, ResidualEpilogue<Operand>>,
         .product_tokens = product<Operand, Source, TokensEpilogue>,
         .norm = norm<NormTo<Operand>>,
         .attention = attention<Operand>,
@@ -36,7 +36,7 @@ constexpr OperandKernels int8_kernels() {
     OperandKernels kernels = operand_kernels<Bfloat16>();
     kernels.packed_bytes = packed_bytes<Int8>;
     kernels.tile_stride = tile_stride<Int8>;
-    kernels.normed_bytes = quantised_bytes;
+    kernels.normed_bytes = normed_bytes;
     kernels.residual_scratch = quantised_bytes;
     kernels.splits_depth = false;
     kernels.depth_stride = depth_stride<Int8>;
@@ -44,7 +44,7 @@ constexpr OperandKernels int8_kernels() {
     kernels.product_store = product<Int8, QuantisedSource, StoreEpilogue>;
     kernels.product_operand = product<Int8, QuantisedSource, OperandEpilogue<Bfloat16>>;
     kernels.product_gelu = product<Int8, QuantisedSource, GeluEpilogue<Bfloat16>>;
-    kernels.product_residual = product<Int8, QuantisingSource, ResidualEpilogue>;
+    kernels.product_residual = product<Int8, QuantisingSource, ResidualEpilogue<Int8>>;
     kernels.product_tokens = product<Int8, QuantisedSource, TokensEpilogue>;
     kernels.norm = norm<NormToBytes>;
     return kernels;
