@@ -109,6 +109,13 @@ void wrong_headers_are_named(const FileParts& parts) {
         {"\\\"bf16\\\"", "\\\"fp8\\\"", "recommended.dtype"},
         {"\\\"num_samples\\\": 64", "\\\"num_samples\\\": 0", "recommended.num_samples"},
         {"\\\"num_elites\\\": 1", "\\\"num_elites\\\": 257", "recommended.num_elites"},
+        {"\\\"layers\\\": 2", "\\\"layers\\\": 0", "policy.layers must be an integer from 1"},
+        {"\\\"layers\\\": 2", "\\\"layers\\\": 3", "'policy.hidden.2."},
+        {"\\\"layers\\\": 2", "\\\"layers\\\": 2, \\\"more\\\": 1", "unknown key 'more'"},
+        {"\\\"layers\\\": 2, ", "", "lacks the key 'layers'"},
+        {"\\\"width\\\": 6", "\\\"width\\\": 65537", "policy.width"},
+        {"\\\"policy\\\": {", "\\\"policies\\\": {", "unknown key 'policies'"},
+        {"\"policy.out.bias\"", "\"policy.out.bia\"", "'policy.out.bias' is missing"},
         {"\\\"format_version\\\": 1", "\\\"format_version\\\": 2",
          "format_version 2 is not supported: this package reads version 1"},
     };
