@@ -13,6 +13,11 @@ if(DMPC_CUDA)
       set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real 100)
     endif()
     enable_language(CUDA)
+  endif()
+  if(CMAKE_CUDA_COMPILER AND NOT "cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
+    message(STATUS "this CMake cannot ask nvcc ${CMAKE_CUDA_COMPILER_VERSION} for C++20: the Python "
+      "module _cuda is not built; a newer CMake can")
+  elseif(CMAKE_CUDA_COMPILER)
     set(CMAKE_CUDA_STANDARD 20)
     pybind11_add_module(_cuda NO_EXTRAS ${DMPC_CUDA_HOST} csrc/cuda/launch.cu csrc/cuda/runtime.cu)
     # Static: the module imports where there is no CUDA, and says so.
@@ -28,7 +33,8 @@ if(DMPC_CUDA)
 endif()
 
 if(DMPC_CUDA_EMULATED)
-  pybind11_add_module(_cuda_emulated ${DMPC_CUDA_HOST} csrc/cuda/emulated/device.cpp
+  # No extras: link-time optimisation loses the symbols of the assembly.
+  pybind11_add_module(_cuda_emulated NO_EXTRAS ${DMPC_CUDA_HOST} csrc/cuda/emulated/device.cpp
     csrc/cuda/emulated/fiber.cpp csrc/cuda/emulated/launch.cpp csrc/cuda/emulated/runtime.cpp)
   target_compile_definitions(_cuda_emulated PRIVATE DMPC_CUDA_EMULATED)
   target_compile_options(_cuda_emulated PRIVATE -Wno-unknown-pragmas)

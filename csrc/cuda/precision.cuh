@@ -40,7 +40,8 @@ struct Bf16 {
                                            const Operand<bf16>& a, int row, int k,
                                            const std::uint8_t* units, int count) {
         const int lane = device::lane();
-        std::uint32_t b[kUnitsPerStage][4];
+        std::uint32_t b[kUnitsPerStage][4] =
+            {};  // for compilers that do not see that both loops end alike
 #pragma unroll
         for (int u = 0; u < kUnitsPerStage; ++u) {
             if (u >= count) break;
