@@ -93,8 +93,37 @@ def compiled(model: Model, observation: np.ndarray, folder: Path) -> Act:
     return torch_network(model, observation, compiled=True)[0]
 
 
+def onnx_runtime(model: Model, observation: np.ndarray, folder: Path) -> Act:
+    """ONNX Runtime, one thread; normalisation and bounds in NumPy around the network."""
+    import torch
+
+    from dmpc_fast.models.policy import load_policy
+
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    network, scales = load_policy(model.spec, model.tensors), model.normalizer
+    assert network is not None
+    example = torch.zeros(1, model.spec.condition_size)
+    program = torch.onnx.export(network, (example,), dynamo=True, verbose=False)
+    assert program is not None
+    program.save(path := str(folder / "policy.onnx"))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def act() -> np.ndarray:
+        (normalised,) = session.run(None, {name: scales.state.normalize(observation)[None]})
+        action: np.ndarray = scales.action.denormalize(normalised[0]).clip(-1.0, 1.0)
+        return action
+
+    return act
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("variant", [native, python, eager, compiled], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "variant", [native, python, eager, compiled, onnx_runtime], ids=lambda f: f.__name__
+)
 def test_policy(benchmark: BenchmarkFixture, variant: Callable[..., Act], tmp_path: Path) -> None:
     """Observation to action, with the history of one state."""
     given = model()
