@@ -21,6 +21,7 @@ from dmpc_fast.training.run import (
     provenance,
     refuse_existing,
     stored,
+    warn_of_policy,
 )
 from dmpc_fast.training.settings import TrainingSettings
 
@@ -152,6 +153,7 @@ def finetune(
     out, ids = Path(out), [dataset] if isinstance(dataset, str) else list(dataset)
     refuse_existing(out, resume)
     parent = load_model(model)
+    warn_of_policy(parent)
     store = load_episodes(
         ids, control_period_s=parent.spec.environment.control_period_s, progress=progress
     )

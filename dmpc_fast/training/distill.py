@@ -21,6 +21,7 @@ from dmpc_fast.training.run import (
     network_tensors,
     refuse_existing,
     stored,
+    warn_of_policy,
 )
 from dmpc_fast.training.settings import TrainingSettings
 from dmpc_fast.training.stage_loss import StageLoss
@@ -77,6 +78,7 @@ def distill(
     out = Path(out)
     refuse_existing(out, resume)
     teacher = load_model(_model_file(Path(model)))
+    warn_of_policy(teacher)
     if resume:
         training, spec = stored(out)
         _check_parent(spec, teacher, out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,16 @@ def check_sizes(store: EpisodeStore, parent: Model, ids: list[str]) -> None:
     period, own = store.environment.control_period_s, parent.spec.environment.control_period_s
     if not math.isclose(period, own, rel_tol=1e-6):
         raise ValueError(f"datasets {ids} have a control period of {period} s, the model {own} s")
+
+
+def warn_of_policy(model: Model) -> None:
+    """Say so where a new model takes over a policy, which does what the old one's planner did."""
+    if model.spec.policy is not None:
+        warnings.warn(
+            "the model's policy is kept as it is and still does what the planner of the model before "
+            "did; make it anew with `dmpc-fast distill --policy`",
+            stacklevel=3,
+        )
 
 
 def network_tensors(model: Model) -> dict[str, torch.Tensor]:

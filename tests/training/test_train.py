@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dmpc_fast.model_file import load_model
+from dmpc_fast.model_file import load_model, save_model
+from dmpc_fast.spec import PolicySpec
 from dmpc_fast.training.api import finetune, train
 from dmpc_fast.training.settings import TrainingSettings
 
@@ -56,6 +58,25 @@ def test_finetune_changes_the_dynamics_alone(dataset: str, tmp_path: Path) -> No
     assert changed == {"dynamics"}
     assert after.spec.provenance["recipe"] == "finetune"
     assert after.spec.provenance["parent"] == before.sha256
+
+
+def test_finetune_keeps_a_policy_and_says_that_it_is_old(dataset: str, tmp_path: Path) -> None:
+    model = load_model(train(dataset, out=tmp_path / "run", **OPTIONS))
+    spec = dataclasses.replace(model.spec, policy=PolicySpec(1, 3))
+    weights = {
+        f"policy.{name}": np.full(shape, 0.5, np.float32)
+        for name, shape in spec.policy_shapes().items()
+    }
+    save_model(parent := tmp_path / "with.safetensors", spec, {**model.tensors, **weights})
+    with pytest.warns(UserWarning, match="policy is kept as it is"):
+        child = finetune(
+            parent, dataset, out=tmp_path / "fine", steps=2, batch_size=8, compile=False,
+            progress=False,
+        )  # fmt: skip
+    after = load_model(child)
+    assert after.spec.policy == spec.policy
+    for name, array in weights.items():
+        assert np.array_equal(after.tensors[name], array)
 
 
 def test_a_finished_run_is_not_written_over(dataset: str, tmp_path: Path) -> None:
