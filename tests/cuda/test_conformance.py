@@ -20,8 +20,8 @@ from dmpc_fast.backends.cuda_backend import CudaBackend
 from dmpc_fast.model_file import Model
 from dmpc_fast.objectives import best_candidate
 
-#: Candidates and blocks that work together; (0, 0) is what the choice says.
-CUTS = ((0, 0), (3, 2), (5, 4))
+#: Candidates and blocks that work together, all of which fit; (0, 0) is what the choice says.
+CUTS = ((0, 0), (3, 2), (3, 4))
 
 
 class Reference:
