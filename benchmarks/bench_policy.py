@@ -19,7 +19,6 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.workload import Cell, prepare
 from dmpc_fast import _engine
-from dmpc_fast.backends.registry import create
 from dmpc_fast.model_file import Model, save_model
 from dmpc_fast.planning.planner import Planner
 from dmpc_fast.spec import PolicySpec
@@ -137,4 +136,3 @@ def test_policy(benchmark: BenchmarkFixture, variant: Callable[..., Act], tmp_pa
     benchmark.pedantic(act, warmup_rounds=200, rounds=ROUNDS)
     samples = np.array(benchmark.stats.stats.data)
     benchmark.extra_info["p99_us"] = round(1e6 * float(np.quantile(samples, 0.99)), 2)
-    benchmark.extra_info["backend"] = create("cpu", given).name

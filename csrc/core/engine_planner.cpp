@@ -108,8 +108,9 @@ struct Planner::State {
     /// Whether the policy answers a call that must be done in `due_s`.
     bool reacts(double due_s) noexcept {
         if (mode == Mode::policy) return true;
-        if (!fallback || std::isinf(due_s) || engine.least_seconds(1, samples) <= due_s)
-            return false;
+        // What the policy imitates is the learned objective: it knows no other rewards or bounds.
+        if (!fallback || !terms.empty() || std::isinf(due_s)) return false;
+        if (engine.least_seconds(1, samples) <= due_s) return false;
         engine.skip();
         return true;
     }

@@ -98,6 +98,20 @@ void without_it_plans_are_late(const Model& model) {
     }
 }
 
+void another_objective_is_not_the_policys(const Model& model) {
+    Planner planner(model, {.num_samples = 8, .deadline_s = 0.0});
+    const Term terms[] = {{.kind = TermKind::quadratic_target, .index = 1, .target = 1.0}};
+    planner.set_objective(terms);
+    Vector action(2);
+    for (int i = 0; i < 3; ++i) {
+        CHECK(planner.act(kObservation, action, {.context = kContext}) == Status::ok);
+        CHECK(planner.source() == Source::planned);
+    }
+    planner.set_objective({});
+    CHECK(planner.act(kObservation, action, {.context = kContext}) == Status::ok);
+    CHECK(planner.source() == Source::policy);
+}
+
 }  // namespace
 
 int main() {
@@ -106,6 +120,7 @@ int main() {
     the_policy_acts_alone(with);
     it_answers_where_a_plan_would_be_late(with);
     without_it_plans_are_late(with);
+    another_objective_is_not_the_policys(with);
     CHECK(
         contains(error_of<std::invalid_argument>([&] { Planner(without, {.mode = Mode::policy}); }),
                  "no policy"));

@@ -148,7 +148,8 @@ class Planner:
             mode: ``plan``, or ``policy`` to act by the model's reactive policy, which knows the
                 learned objective alone.
             fallback: let the policy, where the model has one, act when even the least of a plan should
-                take longer than the deadline; without it such a plan is late.
+                take longer than the deadline, under the learned objective alone; else such a plan
+                is late.
             options: the backend's own, such as `threads`.
 
         Raises:
@@ -314,7 +315,13 @@ class Planner:
             due = np.arange(len(slots))
         sources = np.full(len(slots), CARRIED)
         live = self._live
-        if due.size and self._reaction.answers(live.engine, due.size, self.num_samples, due_time):
+        if due.size and self._reaction.answers(
+            live.engine,
+            due.size,
+            self.num_samples,
+            due_time,
+            learned_objective=self._objective is None,
+        ):
             sources[due] = POLICY
             past = history.rows(due)
             reacting = reactions(live.engine, states[due], contexts[due], past)

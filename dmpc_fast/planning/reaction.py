@@ -35,15 +35,24 @@ class Reaction:
         self.mode = mode
         self.fallback = bool(fallback) and spec.policy is not None
 
-    def answers(self, engine: Any, robots: int, num_samples: int, due_time: float | None) -> bool:
+    def answers(
+        self,
+        engine: Any,
+        robots: int,
+        num_samples: int,
+        due_time: float | None,
+        *,
+        learned_objective: bool,
+    ) -> bool:
         """Whether the policy acts for so many robots that need an action by `due_time`.
 
         The engine says what the least of a plan should take; one that keeps no deadlines cannot
-        tell, and its planners have none.
+        tell, and its planners have none. Under another objective than the learned one, whose rewards
+        and bounds the policy does not know, it is no fallback.
         """
         if self.mode == "policy":
             return True
-        if not self.fallback or due_time is None:
+        if not self.fallback or not learned_objective or due_time is None:
             return False
         if time.perf_counter() + engine.least_seconds(robots, num_samples) <= due_time:
             return False

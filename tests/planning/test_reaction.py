@@ -13,6 +13,7 @@ from random_models import random_model
 from dmpc_fast import _engine
 from dmpc_fast.backends import registry
 from dmpc_fast.model_file import save_model
+from dmpc_fast.objectives import StateBound
 from dmpc_fast.planning.planner import Planner
 from dmpc_fast.spec import PolicySpec
 
@@ -96,6 +97,16 @@ def test_without_fallback_a_plan_is_late() -> None:
     assert (planner.last_source, engine.skipped) == ("planned", 0)
     assert planner.last_plan is not None
     assert planner.last_plan.level.missed
+
+
+def test_another_objective_is_not_the_policys() -> None:
+    planner, engine = slow_planner(0.5)
+    planner.set_objective([StateBound(0, low=-1.0)])
+    planner.act(observation(planner), deadline_s=0.1)
+    assert (planner.last_source, engine.skipped) == ("planned", 0)
+    planner.set_objective(None)
+    planner.act(observation(planner), deadline_s=0.1)
+    assert (planner.last_source, engine.skipped) == ("policy", 1)
 
 
 def test_a_model_without_policy_plans_late() -> None:

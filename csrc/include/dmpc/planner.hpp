@@ -51,6 +51,7 @@ struct PlannerOptions {
     Mode mode = Mode::plan;
     /// Whether the policy, where the model has one, answers when even the least plan should take
     /// longer than the deadline.
+    /// Not while `set_objective` has set terms, which the policy does not know.
     bool fallback = true;
 };
 
