@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from pathlib import Path
 from typing import Any
@@ -72,14 +73,27 @@ def relative_error(value: np.ndarray, reference: np.ndarray) -> float:
     return float(difference / max(np.sqrt(np.mean(np.square(reference))), 1e-30))
 
 
+def moved_by_roundings(model: Model, dtype: str) -> Model:
+    """The model with every weight moved by up to one rounding of the dtype, in float64."""
+    rounding = {"float32": 2.0**-23, "bf16": 2.0**-8}[dtype]
+    rng = np.random.default_rng()
+    tensors = {name: tensor * (1 + rounding * rng.uniform(-1, 1, tensor.shape))
+               for name, tensor in model.tensors.items()}  # fmt: skip
+    return dataclasses.replace(model, tensors=tensors)
+
+
 def assert_matches(model: Model, request: PlanRequest, backend: CpuBackend, dtype: str) -> None:
     """Every stage on the reference's own inputs, and the whole plan, within torch's own error."""
     reference = TorchBackend(model, dtype="float64", threads=1)
     rival = TorchBackend(model, dtype=dtype, threads=1)
     expected, native_plan, torch_plan = (b.plan(request) for b in (reference, backend, rival))
+    # Torch's one draw of roundings may be lucky where a model amplifies them (conformance/bounds.py).
+    moved = [TorchBackend(moved_by_roundings(model, dtype), dtype="float64").plan(request)
+             for _ in range(3)]  # fmt: skip
     for name in ("actions", "states", "scores", "violations"):
         truth = getattr(expected, name)
-        bound = 2 * relative_error(getattr(torch_plan, name), truth) + SLACK[dtype]
+        roundings = max(relative_error(getattr(p, name), truth) for p in (torch_plan, *moved))
+        bound = 2 * roundings + SLACK[dtype]
         error = relative_error(getattr(native_plan, name), truth)
         assert error <= min(bound, CEILING[dtype]), (name, error, bound)
 
