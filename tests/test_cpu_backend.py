@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conformance.bounds import displaced
 from random_models import random_model
 
 from dmpc_fast import _engine as native
 from dmpc_fast import objectives
-from dmpc_fast.backends.base import BackendUnavailableError, CandidateGroup, PlanRequest
+from dmpc_fast.backends.base import BackendUnavailableError, CandidateGroup, PlanRequest, PlanResult
 from dmpc_fast.backends.cpu_backend import CpuBackend
 from dmpc_fast.backends.torch_backend import TorchBackend
 from dmpc_fast.model_file import Model, save_model
@@ -73,13 +73,10 @@ def relative_error(value: np.ndarray, reference: np.ndarray) -> float:
     return float(difference / max(np.sqrt(np.mean(np.square(reference))), 1e-30))
 
 
-def moved_by_roundings(model: Model, dtype: str) -> Model:
-    """The model with every weight moved by up to one rounding of the dtype, in float64."""
-    rounding = {"float32": 2.0**-23, "bf16": 2.0**-8}[dtype]
-    rng = np.random.default_rng()
-    tensors = {name: tensor * (1 + rounding * rng.uniform(-1, 1, tensor.shape))
-               for name, tensor in model.tensors.items()}  # fmt: skip
-    return dataclasses.replace(model, tensors=tensors)
+def moved_plan(model: Model, request: PlanRequest, dtype: str) -> PlanResult:
+    """What the reference makes of weights that are off by up to a rounding of the dtype."""
+    moved = displaced(model, dtype, np.random.default_rng())
+    return TorchBackend(moved, dtype="float64").plan(request)
 
 
 def assert_matches(model: Model, request: PlanRequest, backend: CpuBackend, dtype: str) -> None:
@@ -88,8 +85,7 @@ def assert_matches(model: Model, request: PlanRequest, backend: CpuBackend, dtyp
     rival = TorchBackend(model, dtype=dtype, threads=1)
     expected, native_plan, torch_plan = (b.plan(request) for b in (reference, backend, rival))
     # Torch's one draw of roundings may be lucky where a model amplifies them (conformance/bounds.py).
-    moved = [TorchBackend(moved_by_roundings(model, dtype), dtype="float64").plan(request)
-             for _ in range(3)]  # fmt: skip
+    moved = [moved_plan(model, request, dtype) for _ in range(3)]
     for name in ("actions", "states", "scores", "violations"):
         truth = getattr(expected, name)
         roundings = max(relative_error(getattr(p, name), truth) for p in (torch_plan, *moved))
@@ -160,6 +156,21 @@ def test_presets(preset: str) -> None:
 @pytest.mark.parametrize("rule", ["ddim", "consistency"])
 def test_many_steps_and_groups_with_starts(rule: Any) -> None:
     rng = np.random.default_rng()
+    model, request = many_steps(rng, rule)
+    while amplification(model, request) > CEILING["float32"] / 8:
+        model, request = many_steps(rng, rule)
+    assert_matches(model, request, CpuBackend(model, threads=2), "float32")
+
+
+def amplification(model: Model, request: PlanRequest) -> float:
+    """The error that one rounding of the weights makes of the actions."""
+    exact = TorchBackend(model, dtype="float64").plan(request).actions
+    return relative_error(moved_plan(model, request, "float32").actions, exact)
+
+
+def many_steps(rng: np.random.Generator, rule: Any) -> tuple[Model, PlanRequest]:
+    """Groups of samplers, one of 32 steps. Some random networks drive these apart by a thousandfold:
+    no float32 arithmetic, torch's neither, keeps a ceiling then."""
     model = random_model(rng, horizon=5, dynamics=SamplerSpec.uniform(1, rule))
     start = rng.uniform(-0.5, 0.5, size=(3, 4, 5, 3)).astype(np.float32)
     late = SamplerSpec(rule, (0.9, 0.4))
@@ -169,8 +180,7 @@ def test_many_steps_and_groups_with_starts(rule: Any) -> None:
         CandidateGroup(1, proposal=SamplerSpec.uniform(32, rule), dynamics=late),
         CandidateGroup(2),
     )
-    request = random_request(rng, model, robots=3, groups=groups)
-    assert_matches(model, request, CpuBackend(model, threads=2), "float32")
+    return model, random_request(rng, model, robots=3, groups=groups)
 
 
 TERMS: list[tuple[objectives.Term, ...]] = [

@@ -1,38 +1,17 @@
 // The engine and its kernels: no allocation in a call, one answer from every instruction set and
 // number of threads, noise as the plain random stream has it.
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstdlib>
-#include <new>
 #include <random>
 #include <vector>
 
 #include "check.hpp"
 #include "core/engine.hpp"
+#include "counting_allocator.hpp"
 #include "cpu/kernels.hpp"
 #include "dmpc/philox.hpp"
 #include "tiny_model.hpp"
-
-namespace {
-std::atomic<long> allocations{0};
-
-void* counted(std::size_t size, std::size_t alignment) {
-    allocations.fetch_add(1, std::memory_order_relaxed);
-    const std::size_t rounded = (size + alignment - 1) / alignment * alignment;
-    if (void* memory = std::aligned_alloc(alignment, rounded)) return memory;
-    throw std::bad_alloc();
-}
-}  // namespace
-
-void* operator new(std::size_t size) { return counted(size, alignof(std::max_align_t)); }
-void* operator new(std::size_t size, std::align_val_t alignment) {
-    return counted(size, static_cast<std::size_t>(alignment));
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -125,7 +104,7 @@ void a_call_allocates_nothing(const Case& given, Precision precision, int thread
                           {.kind = TermKind::gaussian_target, .index = 1, .variance = 0.1},
                           {.kind = TermKind::state_bound, .index = 0, .high = 0.2}};
     engine.prepare(Case::kRobots, given.request.candidates(), 3, 16, 16, true);
-    const long before = allocations.load();
+    const long before = test::allocations.load();
     PlanRequest request = given.request;
     for (int i = 0; i < 50; ++i) {
         request.terms = i % 2 ? std::span<const Term>(terms) : std::span<const Term>();
@@ -136,7 +115,7 @@ void a_call_allocates_nothing(const Case& given, Precision precision, int thread
         CHECK(engine.sample(request, result.actions.data()) == Status::ok);
         CHECK(engine.predict(request, result.actions.data(), result.states.data()) == Status::ok);
     }
-    CHECK(allocations.load() == before);
+    CHECK(test::allocations.load() == before);
 }
 
 void instruction_sets_and_threads_agree(const Case& given) {

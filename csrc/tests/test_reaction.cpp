@@ -1,36 +1,14 @@
 // The policy in dmpc::Planner: alone, in place of plans that would be late, and without allocation.
-#include <atomic>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
-#include <new>
 #include <random>
 #include <stdexcept>
 #include <vector>
 
 #include "check.hpp"
+#include "counting_allocator.hpp"
 #include "dmpc/planner.hpp"
 #include "tiny_model.hpp"
-
-namespace {
-std::atomic<long> allocations{0};
-
-void* counted(std::size_t size, std::size_t alignment) {
-    allocations.fetch_add(1, std::memory_order_relaxed);
-    const std::size_t rounded = (size + alignment - 1) / alignment * alignment;
-    if (void* memory = std::aligned_alloc(alignment, rounded)) return memory;
-    throw std::bad_alloc();
-}
-}  // namespace
-
-void* operator new(std::size_t size) { return counted(size, alignof(std::max_align_t)); }
-void* operator new(std::size_t size, std::align_val_t alignment) {
-    return counted(size, static_cast<std::size_t>(alignment));
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -53,13 +31,13 @@ void the_policy_acts_alone(const Model& model) {
     Vector action(2), again(2);
     const Situation situation{.context = kContext};
     CHECK(planner.act(kObservation, action, situation) == Status::ok);
-    const long before = allocations.load();
+    const long before = test::allocations.load();
     // The action that ran is part of the history by now.
     CHECK(planner.act(kObservation, again, situation) == Status::ok);
     CHECK(planner.source() == Source::policy);
     planner.reset();
     CHECK(planner.act(kObservation, again, situation) == Status::ok);
-    CHECK(allocations.load() == before);
+    CHECK(test::allocations.load() == before);
     CHECK(again == action);
     CHECK(action[0] >= -0.5f && action[0] <= 0.5f);
     CHECK(planner.act(Vector{0.0f, std::nanf(""), 0.0f}, again, situation) == Status::not_finite);
@@ -76,10 +54,10 @@ void it_answers_where_a_plan_would_be_late(const Model& model) {
     CHECK(planner.source() == Source::planned);
     CHECK(planner.act(kObservation, action, late) == Status::ok);
     CHECK(planner.source() == Source::carried);
-    const long before = allocations.load();
+    const long before = test::allocations.load();
     CHECK(planner.act(kObservation, action, late) == Status::ok);
     CHECK(planner.source() == Source::policy);
-    CHECK(allocations.load() == before);
+    CHECK(test::allocations.load() == before);
     CHECK(planner.act(kObservation, action, calm) == Status::ok);
     CHECK(planner.source() == Source::planned);
     planner.reset();
