@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ EXPERIMENTS = {
     ),
     "settings": (
         "dmpc_fast.evaluation.experiments.settings_table",
-        "candidates, chunk, elites, discount, termination penalty, warm start",
+        "candidates, chunk, elites, discount, termination penalty, warm start, horizon",
     ),
     "severity": (
         "dmpc_fast.evaluation.experiments.severity",
@@ -46,13 +47,18 @@ EXPERIMENTS = {
         "diffusion against a Gaussian on a point mass with two ways at every step",
     ),
 }
+TRAINERS = {
+    "train": "dmpc_fast.training.api",
+    "finetune": "dmpc_fast.training.api",
+    "distill": "dmpc_fast.training.distill",
+}
 #: Sizes where none are given; None leaves one to the model or the task.
 FULL: dict[str, Any] = {
     "episodes": 20,
     "num_samples": None,
     "max_steps": None,
     "finetune_steps": 2000,
-    "train_steps": 3000,
+    "train_steps": None,
 }
 QUICK: dict[str, Any] = {
     "episodes": 2,
@@ -61,6 +67,9 @@ QUICK: dict[str, Any] = {
     "finetune_steps": 20,
     "train_steps": 20,
 }
+#: Options of all training: a quick run spends no minutes on it.
+FULL_TRAINING: dict[str, Any] = {}
+QUICK_TRAINING: dict[str, Any] = {"batch_size": 16, "compile": False, "precision": "float32"}
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -113,7 +122,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--max-steps", type=int, help="end episodes after so many steps")
     parser.add_argument("--finetune-steps", type=int, help="of the optimiser (default: 2000)")
     parser.add_argument(
-        "--train-steps", type=int, help="of models that an experiment trains itself (default: 3000)"
+        "--train-steps",
+        type=int,
+        help="of models that an experiment trains itself (default: the experiment's own choice)",
     )
     parser.add_argument(
         "--video",
@@ -151,7 +162,8 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         max_steps=sizes["max_steps"],
         progress=not args.no_progress,
-        finetune=_finetune,
+        trainers={name: functools.partial(_trainer, name) for name in TRAINERS},
+        training=QUICK_TRAINING if args.quick else FULL_TRAINING,
         finetune_steps=sizes["finetune_steps"],
         num_elites=args.num_elites,
         models=dict(args.model),
@@ -181,8 +193,7 @@ def _replacement(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _finetune(*args: Any, **options: Any) -> Path:
-    """The trainer, and torch with it, only where an arm needs it."""
-    from dmpc_fast.training.api import finetune
-
-    return finetune(*args, **options)
+def _trainer(name: str, *inputs: Any, **options: Any) -> Path:
+    """A trainer, and torch with it, only where an arm needs it."""
+    path: Path = getattr(importlib.import_module(TRAINERS[name]), name)(*inputs, **options)
+    return path

@@ -1,7 +1,9 @@
 """Dynamics of F steps at once against single-step ones: how errors grow, and what control they give.
 
-All have about the parameters of the shipped dynamics network. Open loop: held-out action sequences
-of the data, each model's own predictions fed back, against the states that MuJoCo recorded.
+All have about the parameters of the shipped dynamics network, and all but the shipped file itself are
+trained here: at learning rates of one grid, with at least as many optimiser steps as the model of F
+steps at once, and for at least as much processor time. Open loop: held-out action sequences of the
+data, each model's own predictions fed back, against the states that MuJoCo recorded.
 """
 
 from __future__ import annotations
@@ -14,28 +16,21 @@ from typing import Any
 import numpy as np
 
 from dmpc_fast.backends import registry
-from dmpc_fast.data.minari import load_episodes
-from dmpc_fast.data.windows import Windows, split_episodes
 from dmpc_fast.evaluation.environments import make_environment
 from dmpc_fast.evaluation.experiments.arms import Arm, Common, run_arms
+from dmpc_fast.evaluation.experiments.episode_scores import score_summary, shown
 from dmpc_fast.evaluation.rival_planners.episodes import drive_episodes
 from dmpc_fast.evaluation.rival_planners.searches import SampleScoreRank
 from dmpc_fast.evaluation.rival_planners.world import World
-from dmpc_fast.evaluation.scores import normalized_score, score_range
 from dmpc_fast.model_file import Model, load_model
-from dmpc_fast.rivals.step_models import (
-    Rollout,
-    chained,
-    perceptrons,
-    train_perceptrons,
-    train_single_step,
-)
-from dmpc_fast.statistics import mean_and_error
+from dmpc_fast.rivals.dynamics_training import KINDS, RATES, Trainings
+from dmpc_fast.rivals.lone_stage import stage_parameters
+from dmpc_fast.rivals.open_loop import open_loop
+from dmpc_fast.rivals.step_models import Rollout, chained
 
 MODEL, TASK = "walker2d", "Walker2d-v5"
-ARMS = ("diffusion-multi-step", "diffusion-single-step", "mlp", "ensemble")
-MEMBERS = 5
-STEPS, STARTS, TIMED_PLANS = 256, 400, 9
+SHIPPED = "shipped"
+STEPS, TIMED_PLANS = 256, 9
 SHOWN_STEPS = (1, 8, 32, 64, 128, 256)
 
 
@@ -48,107 +43,69 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
         "num_samples": common.num_samples or 64,
         "datasets": model.spec.provenance["datasets"],
     }
-    arms = []
-    for name in ARMS:
-        trained = {} if name == ARMS[0] else {"train_steps": common.train_steps}
-        measure = functools.partial(_measure, common, model, name)
-        arms.append(Arm(name, {**settings, "dynamics": name, **trained}, measure))
-    return run_arms(common.out / "dynamics", arms, progress=common.progress)
+    trainings = Trainings(common, model)
+    base = common.train_steps or trainings.own_steps
+    trained = {**settings, "train_steps": base, "rates": list(RATES)}
+    folder = common.out / "dynamics"
+    budget = Arm("budget", trained, functools.partial(trainings.budget, base))
+    found = run_arms(folder, [budget], progress=False)
+    arms = [Arm(SHIPPED, settings, functools.partial(_shipped, common, model, trainings))]
+    for kind in KINDS:
+        steps = found["budget"]["steps"][kind]
+        measure = functools.partial(_rival, common, model, trainings, kind, base, steps)
+        arms.append(Arm(kind, {**trained, "dynamics": kind, "own_steps": steps}, measure))
+    return found | run_arms(folder, arms, progress=common.progress)
 
 
-def _measure(common: Common, model: Model, name: str) -> dict[str, Any]:
-    store = load_episodes(model.spec.provenance["datasets"], progress=common.progress)
-    training = model.spec.provenance["training"]
-    parts = split_episodes(store, training["validation_fraction"], training["seed"])
-    make = functools.partial(Windows, store, discount=0.99, termination_penalty=0.0)
-    train, held_out = (make(horizon=1, episodes=part) for part in parts)
-    begin = time.perf_counter()
-    rollout, parameters = _made(common, model, name, train, held_out)
-    seconds = time.perf_counter() - begin
-    errors, unrelated, counts = open_loop(
-        rollout, make(horizon=STEPS, episodes=parts[1]), model.normalizer.state.scale, common.seed
-    )
-    half = np.flatnonzero(errors >= unrelated / 2)
+def _shipped(common: Common, model: Model, trainings: Trainings) -> dict[str, Any]:
+    engine = registry.create(common.backend, model, dtype=common.dtype, **common.options())
+    rollout = chained(engine, model, seed=common.seed)
+    parameters = stage_parameters(model, "dynamics")
+    return {"parameters": parameters, **_measured(common, model, trainings, rollout)}
+
+
+def _rival(
+    common: Common, model: Model, trainings: Trainings, kind: str, base: int, steps: int
+) -> dict[str, Any]:
+    tuning = trainings.tuning_errors(kind, base)
+    rate = min(tuning, key=lambda rate: tuning[rate])
+    made = trainings.made(kind, steps, rate)
     return {
-        "parameters": parameters,
-        "training_seconds": None if name == ARMS[0] else seconds,
+        "parameters": made.parameters,
+        "train_steps": steps,
+        "training_seconds": made.seconds,
+        "learning_rate": rate,
+        "tuning_errors": {f"{rate:g}": error for rate, error in tuning.items()},
+        **_measured(common, model, trainings, made.rollout),
+    }
+
+
+def _measured(
+    common: Common, model: Model, trainings: Trainings, rollout: Rollout
+) -> dict[str, Any]:
+    """Errors by step, the steps at which they are half saturated, the time of a plan, and scores.
+
+    Errors count as saturated where they are those of unrelated states, or where a model's own are
+    largest: a model that diverges passes the first level long before the second.
+    """
+    errors, unrelated, counts = open_loop(
+        rollout, trainings.test_windows(STEPS), model.normalizer.state.scale, common.seed
+    )
+    return {
         "errors": errors.tolist(),
         "starts": counts.tolist(),
         "saturated": unrelated,
-        "half_saturated_step": int(half[0]) + 1 if half.size else None,
+        "half_saturated_step": _passes(errors, unrelated / 2),
+        "half_of_largest_step": _passes(errors, errors.max() / 2),
         "predict_ms": 1e3 * _plan_seconds(rollout, model, common.num_samples or 64),
         **_control(common, model, rollout),
     }
 
 
-def _made(
-    common: Common, model: Model, name: str, train: Windows, held_out: Windows
-) -> tuple[Rollout, int]:
-    """The named model's rollout and number of parameters."""
-    budget = _parameters(model)
-    label = f"{MODEL}-{model.sha256[:8]}-{name}-{common.train_steps}-{common.seed}"
-    if name in ("mlp", "ensemble"):
-        networks = train_perceptrons(
-            train,
-            model.normalizer,
-            common.out / "models" / f"{label}.safetensors",
-            members=1 if name == "mlp" else MEMBERS,
-            parameters=budget,
-            steps=common.train_steps,
-            seed=common.seed,
-        )
-        size = sum(p.numel() for network in networks for p in network.parameters())
-        return perceptrons(networks, model.normalizer), size
-    if name == "diffusion-single-step":
-        path = train_single_step(
-            train,
-            held_out,
-            model.normalizer,
-            model.spec,
-            common.out / "models" / label,
-            steps=common.train_steps,
-            seed=common.seed,
-            threads=common.threads,
-            progress=common.progress,
-        )
-        model = load_model(path)
-    engine = registry.create(common.backend, model, dtype=common.dtype, **common.options())
-    return chained(engine, model, seed=common.seed), _parameters(model)
-
-
-def _parameters(model: Model) -> int:
-    return sum(t.size for n, t in model.tensors.items() if n.startswith("dynamics."))
-
-
-def open_loop(
-    rollout: Rollout, windows: Windows, scale: np.ndarray, seed: int
-) -> tuple[np.ndarray, float, np.ndarray]:
-    """Median error by step (K,), that of unrelated states, and how many starts reach each step (K,).
-
-    Errors are root mean squares over dimensions, in standard deviations `scale` (S,). Starts are
-    drawn where at least half of the steps follow, so the last medians are over fewer; a step that
-    none reaches has the error of the last that one did.
-    """
-    rng = np.random.default_rng([seed, 3])
-    steps = windows.horizon
-    lengths = np.diff(windows.store.offsets)[windows.episodes]
-    left = np.repeat(lengths, lengths) - windows.ages
-    most = min(steps // 2, int(left.max()))
-    long = np.flatnonzero(left >= most)
-    chosen = rng.choice(long, min(STARTS, len(long)), replace=False)
-    batch = windows.batch(chosen)
-    predicted = rollout(batch.states[:, -1], batch.actions)
-    squares = np.square((predicted - batch.next_states) / scale).mean(-1)
-    errors = np.where(batch.valid, np.sqrt(squares), np.nan)
-    counts = batch.valid.sum(0)
-    known = [column[~np.isnan(column)] for column in errors.T]
-    medians = np.array([np.median(column) if column.size else np.nan for column in known])
-    reached = int(np.flatnonzero(counts)[-1])
-    medians[reached + 1 :] = medians[reached]
-    states = batch.next_states[batch.valid]
-    others = states[rng.permutation(len(states))]
-    apart = np.sqrt(np.square((states - others) / scale).mean(-1))
-    return medians, float(np.median(apart)), counts
+def _passes(errors: np.ndarray, level: float) -> int | None:
+    """The first step, from 1, whose error reaches `level`; None where none does."""
+    steps = np.flatnonzero(errors >= level)
+    return int(steps[0]) + 1 if steps.size else None
 
 
 def _plan_seconds(rollout: Rollout, model: Model, samples: int) -> float:
@@ -187,33 +144,27 @@ def _control(common: Common, model: Model, rollout: Rollout) -> dict[str, Any]:
         )
     finally:
         environment.close()
-    references = score_range(TASK)
-    assert references is not None
-    scores = normalized_score(np.array(driven.returns), references)
-    mean = mean_and_error(scores)
-    return {
-        "score": [float(mean.mean), float(mean.standard_error)],
-        "scores": scores.tolist(),
-        "length": float(np.mean(driven.lengths)),
-    }
+    return score_summary(TASK, driven.returns, driven.lengths)
 
 
 def table(results: dict[str, dict[str, Any]]) -> list[str]:
     """The results as a Markdown table."""
     heads = " | ".join(f"error at {step}" for step in SHOWN_STEPS)
     lines = [
-        f"| dynamics | parameters | {heads} | half of saturated at | training | states of a plan "
-        "| score |",
-        "|---" * (6 + len(SHOWN_STEPS)) + "|",
+        f"| dynamics | parameters | {heads} | half of saturated at | half of its largest at "
+        "| steps | rate | training | states of a plan | score |",
+        "|---" * (9 + len(SHOWN_STEPS)) + "|",
     ]
-    for arm, row in results.items():
+    for arm, row in _rows(results).items():
         errors = " | ".join(f"{row['errors'][step - 1]:.2f}" for step in SHOWN_STEPS)
-        half, seconds = row["half_saturated_step"], row["training_seconds"]
+        halves = (row["half_saturated_step"], row["half_of_largest_step"])
+        passed = " | ".join("-" if half is None else str(half) for half in halves)
+        seconds = row.get("training_seconds")
         lines.append(
-            f"| {arm} | {row['parameters']} | {errors} "
-            f"| {'-' if half is None else half} "
-            f"| {'shipped' if seconds is None else f'{seconds:.0f} s'} "
-            f"| {row['predict_ms']:.1f} ms | {row['score'][0]:.1f} ± {row['score'][1]:.1f} |"
+            f"| {arm} | {row['parameters']} | {errors} | {passed} "
+            f"| {row.get('train_steps', '-')} | {row.get('learning_rate', '-')} "
+            f"| {'-' if seconds is None else f'{seconds:.0f} s'} "
+            f"| {row['predict_ms']:.1f} ms | {shown(row['score'])} |"
         )
     return lines
 
@@ -226,10 +177,16 @@ def plot(path: Path, results: dict[str, dict[str, Any]]) -> None:
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for arm, row in results.items():
+    rows = _rows(results)
+    for arm, row in rows.items():
         axes.plot(range(1, len(row["errors"]) + 1), row["errors"], label=arm)
-    saturated = next(iter(results.values()))["saturated"]
-    axes.axhline(saturated, color="black", linestyle="--", label="unrelated states")
+    axes.axhline(
+        rows[SHIPPED]["saturated"], color="black", linestyle="--", label="unrelated states"
+    )
     axes.set(xlabel="step", ylabel="median error (standard deviations)", xscale="log", yscale="log")
     axes.legend()
     save_figure(figure, path, dpi=120)
+
+
+def _rows(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {arm: row for arm, row in results.items() if arm != "budget"}

@@ -21,10 +21,9 @@ from dmpc_fast.data.windows import Windows
 from dmpc_fast.evaluation.experiments.arms import Arm, Common, run_arms
 from dmpc_fast.model_file import load_model
 from dmpc_fast.rivals import point_mass
+from dmpc_fast.rivals.lone_stage import lone_spec, stage_parameters, train_lone_stage
 from dmpc_fast.rivals.perceptrons import Perceptron, fit, gaussian, likelihood_loss, width_for
-from dmpc_fast.spec import ModelSpec, SamplerSpec, StageSpec
-from dmpc_fast.training.loop import Trainer
-from dmpc_fast.training.settings import TrainingSettings
+from dmpc_fast.spec import SamplerSpec, StageSpec
 
 ARMS = (
     "diffusion-multi-step",
@@ -35,17 +34,21 @@ ARMS = (
 #: (states (B, 2), candidates, step) -> actions (B, N, F, 2), F being 1 for a single-step proposal.
 Proposal = Callable[[np.ndarray, int, int], np.ndarray]
 COUNTS = (1, 4, 16, 64)
-EPISODES, STARTS, BATCH, SAMPLER_STEPS = 2000, 200, 256, 5
+EPISODES, STARTS, BATCH, SAMPLER_STEPS, TRAIN_STEPS = 2000, 200, 256, 5, 3000
 
 
 def run(common: Common) -> dict[str, dict[str, Any]]:
     """Train and sample each proposal."""
-    settings = {"seed": common.seed, "steps": common.train_steps, "episodes": EPISODES}
+    settings = {"seed": common.seed, "steps": _steps(common), "episodes": EPISODES}
     arms = [
         Arm(name, {**settings, "proposal": name}, functools.partial(_measure, common, name))
         for name in ARMS
     ]
     return run_arms(common.out / "proposals", arms, progress=common.progress)
+
+
+def _steps(common: Common) -> int:
+    return common.train_steps or TRAIN_STEPS
 
 
 def _measure(common: Common, name: str) -> dict[str, Any]:
@@ -88,45 +91,26 @@ def _modes(tracks: np.ndarray) -> int:
 
 
 def _diffusion(common: Common, windows: Windows, name: str) -> tuple[Proposal, int]:
-    horizon = windows.horizon
     sizes = StageSpec(2, 64, 4, 16, 128, sampler=SamplerSpec.uniform(SAMPLER_STEPS))
-    smallest = StageSpec(1, 1, 1, 1, 1)
-    spec = ModelSpec(
-        state_size=2,
-        action_size=2,
-        horizon=horizon,
-        history=1,
-        context=0,
-        discount=0.99,
-        termination_penalty=0.0,
-        stages={
-            "proposal": sizes,
-            "dynamics": StageSpec(1, 1, 1, 1, 1, sampler=SamplerSpec.uniform(1)),
-            "objective": smallest,
-        },
-        environment=windows.store.environment,
-    )
-    # A file needs all three stages; the experiment asks the proposal alone.
-    training = TrainingSettings(
-        steps={"proposal": common.train_steps, "dynamics": 1, "objective": 1},
+    steps = _steps(common)
+    path = train_lone_stage(
+        common.out / "models" / f"{name}-{common.seed}-{steps}",
+        "proposal",
+        lone_spec(windows, "proposal", sizes),
+        windows.normalizer(),
+        windows,
+        windows,
+        steps=steps,
+        progress=common.progress,
         batch_size=BATCH,
         precision="float32",
         compile=False,
-        validate_every=max(1, common.train_steps),
+        validate_every=max(1, steps),
         seed=common.seed,
         threads=common.threads,
     )
-    out = common.out / "models" / f"{name}-{common.seed}-{common.train_steps}"
-    trainer = Trainer(
-        out, spec, windows.normalizer(), windows, windows, training, progress=common.progress
-    )
-    if (out / "model.safetensors").exists():
-        path = out / "model.safetensors"
-    else:
-        path = trainer.resume() if (out / "settings.json").exists() else trainer.fit()
     model = load_model(path)
     engine = registry.create(common.backend, model, dtype="float32", **common.options())
-    parameters = sum(t.size for n, t in model.tensors.items() if n.startswith("proposal."))
 
     def propose(states: np.ndarray, count: int, step: int) -> np.ndarray:
         robots = len(states)
@@ -143,7 +127,7 @@ def _diffusion(common: Common, windows: Windows, name: str) -> tuple[Proposal, i
             )
         )
 
-    return propose, parameters
+    return propose, stage_parameters(model, "proposal")
 
 
 def _gaussian(common: Common, windows: Windows, name: str) -> tuple[Proposal, int]:
@@ -160,7 +144,7 @@ def _gaussian(common: Common, windows: Windows, name: str) -> tuple[Proposal, in
         actions = scales.action.normalize(batch.actions).reshape(BATCH, -1)
         return likelihood_loss(network(states), torch.from_numpy(actions))
 
-    fit([network], loss, steps=common.train_steps)
+    fit([network], loss, steps=_steps(common))
 
     @torch.inference_mode()
     def propose(states: np.ndarray, count: int, step: int) -> np.ndarray:

@@ -8,8 +8,10 @@ deviations is held there, so that a model that diverges still gives numbers.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +22,12 @@ from dmpc_fast.backends.base import Backend, CandidateGroup, PlanRequest
 from dmpc_fast.data.windows import Windows
 from dmpc_fast.model_file import Model
 from dmpc_fast.normalizer import Normalizer
+from dmpc_fast.rivals.lone_stage import lone_spec, train_lone_stage
 from dmpc_fast.rivals.perceptrons import Perceptron, fit, width_for
-from dmpc_fast.spec import ModelSpec, SamplerSpec, StageSpec
-from dmpc_fast.training.loop import Trainer
-from dmpc_fast.training.settings import TrainingSettings
+from dmpc_fast.spec import ModelSpec
 
 Rollout = Callable[[np.ndarray, np.ndarray], np.ndarray]
 LIMIT = 20.0
-BATCH = 256
 
 
 def chained(engine: Backend, model: Model, *, seed: int) -> Rollout:
@@ -87,6 +87,8 @@ def train_perceptrons(
     members: int,
     parameters: int,
     steps: int,
+    batch_size: int,
+    learning_rate: float,
     seed: int,
 ) -> list[Perceptron]:
     """`members` networks of `parameters` parameters together, each from its own start and draws,
@@ -106,14 +108,14 @@ def train_perceptrons(
 
     def loss(network: nn.Module, member: int, step: int) -> torch.Tensor:
         rng = np.random.default_rng([seed, member, step])
-        batch = windows.batch(rng.integers(0, len(windows), BATCH))
+        batch = windows.batch(rng.integers(0, len(windows), batch_size))
         before = normalizer.state.normalize(batch.states[:, 0])
         after = normalizer.state.normalize(batch.next_states[:, 0])
         given = np.concatenate([before, normalizer.action.normalize(batch.actions[:, 0])], -1)
         change: torch.Tensor = network(torch.from_numpy(given))
         return (change - torch.from_numpy(after - before)).square().mean()
 
-    fit(networks, loss, steps=steps)
+    fit(networks, loss, steps=steps, learning_rate=learning_rate)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(
         {f"{m}/{k}": v for m, net in enumerate(networks) for k, v in net.state_dict().items()}, path
@@ -121,7 +123,7 @@ def train_perceptrons(
     return networks
 
 
-def train_single_step(
+def train_diffusion(
     windows: Windows,
     held_out: Windows,
     normalizer: Normalizer,
@@ -129,36 +131,24 @@ def train_single_step(
     out: Path,
     *,
     steps: int,
-    seed: int,
-    threads: int | None,
     progress: bool,
+    **settings: Any,
 ) -> Path:
-    """A model file of horizon 1 whose dynamics network has the sizes of `like`'s; goes on where it
-    was. Its other stages, which a file must have, are as small as can be and of no use."""
-    path = out / "model.safetensors"
-    if path.exists():
-        return path
-    smallest = StageSpec(1, 1, 1, 1, 1)
-    spec = dataclasses.replace(
-        like,
-        horizon=1,
-        stages={
-            "proposal": dataclasses.replace(smallest, sampler=SamplerSpec.uniform(1)),
-            "dynamics": dataclasses.replace(like.stages["dynamics"], patch=1),
-            "objective": smallest,
-        },
-        recommended={},
-        provenance={"recipe": "single-step dynamics"},
+    """A model file whose dynamics network has the sizes of `like`'s, for the horizon of `windows`;
+    goes on where it was. settings: fields of `TrainingSettings`."""
+    own = like.stages["dynamics"]
+    sizes = dataclasses.replace(own, patch=math.gcd(own.patch, windows.horizon))
+    return train_lone_stage(
+        out,
+        "dynamics",
+        lone_spec(windows, "dynamics", sizes),
+        normalizer,
+        windows,
+        held_out,
+        steps=steps,
+        progress=progress,
+        **settings,
     )
-    settings = TrainingSettings(
-        steps={"proposal": 1, "dynamics": steps, "objective": 1},
-        batch_size=BATCH,
-        compile=False,
-        seed=seed,
-        threads=threads,
-    )
-    trainer = Trainer(out, spec, normalizer, windows, held_out, settings, progress=progress)
-    return trainer.resume() if (out / "settings.json").exists() else trainer.fit()
 
 
 def _held(states: np.ndarray, normalizer: Normalizer) -> np.ndarray:

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from dmpc_fast.data.minari import EpisodeStore
@@ -35,11 +36,21 @@ def stored(out: Path) -> tuple[TrainingSettings, ModelSpec]:
 def held_out_split(
     store: EpisodeStore, spec: ModelSpec, settings: TrainingSettings
 ) -> tuple[Windows, Windows]:
-    """Windows of the episodes to learn from and of those held out."""
-    train_episodes, held_out = split_episodes(store, settings.validation_fraction, settings.seed)
-    if len(train_episodes) == 0:
-        # A single episode cannot be split: learn from it and validate on it.
-        train_episodes = held_out
+    """Windows of the episodes to learn from and of those held out.
+
+    A single episode cannot be split: it is learned from and validated on, with a warning.
+    """
+    if store.num_episodes == 1:
+        warnings.warn(
+            f"datasets {list(store.dataset_ids)} hold one episode, which is validated on, too: "
+            "validation losses will not tell when it is learned by heart",
+            stacklevel=3,
+        )
+        train_episodes = held_out = np.zeros(1, np.int64)
+    else:
+        train_episodes, held_out = split_episodes(
+            store, settings.validation_fraction, settings.seed
+        )
     windows = [
         Windows(
             store,
@@ -49,7 +60,7 @@ def held_out_split(
             termination_penalty=spec.termination_penalty,
             episodes=episodes,
         )
-        for episodes in (train_episodes, held_out if len(held_out) else train_episodes)
+        for episodes in (train_episodes, held_out)
     ]
     return windows[0], windows[1]
 

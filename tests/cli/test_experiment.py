@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dmpc_fast.cli.experiment import EXPERIMENTS
+from dmpc_fast.cli.experiment import EXPERIMENTS, QUICK_TRAINING
 from dmpc_fast.cli.main import main
 from dmpc_fast.evaluation.experiments.arms import Arm, run_arms
 from dmpc_fast.evaluation.experiments.novel_reward import TARGETS, beyond, reached
@@ -69,17 +69,18 @@ def test_novel_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert f"| hopper-low | 1.015 | {samples} |" in table
 
 
+@pytest.mark.filterwarnings("ignore:.*hold one episode")
 def test_defect_before_and_after_adapting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "data"))
-    monkeypatch.setattr("dmpc_fast.evaluation.experiments.defect.PLAY_EPISODES", (2, 3))
+    monkeypatch.setattr("dmpc_fast.evaluation.experiments.defect.PLAY_EPISODES", (1, 3))
     quick = "--episodes 2 --num-samples 2 --max-steps 40 --threads 1 --backend cpu --no-progress"
-    monkeypatch.setattr("dmpc_fast.cli.experiment._finetune", quick_finetune)
+    monkeypatch.setattr("dmpc_fast.cli.experiment.FULL_TRAINING", QUICK_TRAINING)
     for name in ("novel-dynamics", "both"):
         command = ["experiment", name, "--out", "r", "--finetune-steps", "2", *quick.split()]
         assert main(command) == 0
     folder = tmp_path / "r" / "novel-dynamics"
     table = (folder / "table.md").read_text(encoding="utf-8")
-    for arm in ("healthy", "before", "ceiling", "after-3", "after-2", "healthy-after"):
+    for arm in ("healthy", "before", "ceiling", "after-3", "after-1", "healthy-after"):
         assert f"| {arm} |" in table
     healthy, after = (
         json.loads((folder / f"{arm}.json").read_text(encoding="utf-8"))["result"]
@@ -88,20 +89,16 @@ def test_defect_before_and_after_adapting(tmp_path: Path, monkeypatch: pytest.Mo
     assert healthy["scores"] != after["scores"]
     assert after["finetune_seconds"] > 0
     # A model adapted by other settings is another model.
-    models = {path.parent.name for path in (tmp_path / "r" / "adapted").glob("*/model.safetensors")}
+    models = adapted(tmp_path)
     again = ["experiment", "both", "--out", "r", "--finetune-steps", "3", *quick.split()]
     assert main(again) == 0
-    adapted = {
-        path.parent.name for path in (tmp_path / "r" / "adapted").glob("*/model.safetensors")
-    }
-    assert len(models) == 2 and len(adapted - models) == 1
+    assert len(models) == 2 and len(adapted(tmp_path) - models) == 1
     assert (tmp_path / "r" / "both" / "both.png").stat().st_size > 0
 
 
-def quick_finetune(*args: Any, **options: Any) -> Path:
-    from dmpc_fast.training.api import finetune
-
-    return finetune(*args, **options, batch_size=4, compile=False, precision="float32")
+def adapted(folder: Path) -> set[str]:
+    models = (folder / "r" / "models").glob("finetune-*/model.safetensors")
+    return {path.parent.name for path in models}
 
 
 def test_arms_run_again_only_where_settings_differ(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from dmpc_fast.data.windows import Windows
 from dmpc_fast.evaluation.collect import collect
 from dmpc_fast.model_file import load_model
 from dmpc_fast.rivals import point_mass
-from dmpc_fast.rivals.dynamics import open_loop
+from dmpc_fast.rivals.dynamics_training import KINDS
+from dmpc_fast.rivals.open_loop import open_loop
 
 SMALL = "--quick --seed 3 --threads 1 --backend cpu --no-progress --out r".split()
 
@@ -22,6 +23,16 @@ SMALL = "--quick --seed 3 --threads 1 --backend cpu --no-progress --out r".split
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def walker_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A little data under the id of the shipped model's own."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    dataset = load_model(resolve("walker2d")).spec.provenance["datasets"][0]
+    collect("Walker2d-v5", dataset, model="random", episodes=6, max_steps=40, progress=False)
+    return dataset
 
 
 def test_planners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,10 +51,10 @@ def test_planners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(command) == 0
 
 
-def test_settings(tmp_path: Path) -> None:
+def test_settings(tmp_path: Path, walker_data: str) -> None:
     assert main(["experiment", "settings", "--max-steps", "9", *SMALL]) == 0
     table = (tmp_path / "r" / "settings" / "table.md").read_text(encoding="utf-8")
-    for arm in ("usual", "candidates-1", "discount-0.9", "penalty-0", "warm-start-0.8"):
+    for arm in ("usual", "candidates-1", "discount-0.9", "penalty-0", "horizon-8"):
         assert f"| {arm} |" in table
 
 
@@ -67,16 +78,26 @@ def test_lanes_are_two() -> None:
     assert not point_mass.succeeded(point_mass.rolled(first, 0.5 * actions)).any()
 
 
-def test_dynamics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "data"))
+def test_dynamics(tmp_path: Path, walker_data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmpc_fast.rivals.dynamics.TIMED_PLANS", 2)
-    dataset = load_model(resolve("walker2d")).spec.provenance["datasets"][0]
-    collect("Walker2d-v5", dataset, model="random", episodes=6, max_steps=40, progress=False)
+    monkeypatch.setattr("dmpc_fast.rivals.dynamics_training.TIMED_STEPS", 2)
     command = ["experiment", "dynamics", "--train-steps", "3", "--max-steps", "9", *SMALL]
     assert main(command) == 0
     table = (tmp_path / "r" / "dynamics" / "table.md").read_text(encoding="utf-8")
-    for arm in ("diffusion-multi-step", "diffusion-single-step", "mlp", "ensemble"):
+    for arm in ("shipped", *KINDS):
         assert f"| {arm} |" in table
+    reports = {
+        arm: json.loads((tmp_path / "r" / "dynamics" / f"{arm}.json").read_text(encoding="utf-8"))
+        for arm in ("budget", *KINDS)
+    }
+    steps = reports["budget"]["result"]["steps"]
+    assert steps["diffusion-multi-step"] == 3 and min(steps.values()) == 3
+    for kind in KINDS:
+        row = reports[kind]["result"]
+        assert row["train_steps"] == steps[kind] and len(row["errors"]) == 256
+        assert f"{row['learning_rate']:g}" == min(
+            row["tuning_errors"], key=row["tuning_errors"].get
+        )
 
 
 def test_open_loop_of_a_perfect_model(tmp_path: Path) -> None:

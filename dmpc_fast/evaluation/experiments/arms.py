@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ class Common:
     """What all arms share.
 
     Episode i is reset with seed + i. num_samples: candidates per plan, the model's recommendation
-    where None. batch: episodes at once. finetune: `dmpc_fast.training.api.finetune`,
-    which knows no evaluation, nor evaluation it; finetune_steps: of the optimiser. num_elites: the
-    model's recommendation where None. models: files in place of shipped models, by their names;
-    proposals: files whose proposal alone takes the place of the model's. quick: a smaller grid of
-    arms. train_steps: of models that an experiment trains itself.
+    where None. batch: episodes at once. num_elites: the model's recommendation where None. models:
+    files in place of shipped models, by their names; proposals: files whose proposal alone takes the
+    place of the model's. quick: a smaller grid of arms. trainers: `train`, `finetune` and `distill`
+    by name; training knows no evaluation, nor evaluation it. training: options that all of them get.
+    finetune_steps: of the optimiser; train_steps: of models that an experiment trains itself, its
+    own choice where None.
     """
 
     out: Path
@@ -38,13 +39,14 @@ class Common:
     threads: int | None = None
     max_steps: int | None = None
     progress: bool = True
-    finetune: Callable[..., Path] | None = None
-    finetune_steps: int = 2000
     num_elites: int | None = None
     models: dict[str, Path] = field(default_factory=dict)
     proposals: dict[str, Path] = field(default_factory=dict)
     quick: bool = False
-    train_steps: int = 3000
+    trainers: Mapping[str, Callable[..., Path]] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    finetune_steps: int = 2000
+    train_steps: int | None = None
 
     def model(self, name: str) -> Path:
         """The file that plays the part of the shipped model `name`."""

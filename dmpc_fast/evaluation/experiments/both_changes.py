@@ -30,7 +30,7 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
         return novel_reward.measure(common, model, TASK, TARGET.terms, samples, modify=modify)
 
     def adapted() -> dict[str, Any]:
-        return reached(defect.adapted_model(common, play_episodes(common)[-1])[0], (DEFECT,))
+        return reached(defect.adapted_model(common, play_episodes(common)[-1]).path, (DEFECT,))
 
     damaged = {**settings, "modify": DEFECT}
     tuned = {**damaged, "play": play_episodes(common)[-1], "steps": common.finetune_steps}

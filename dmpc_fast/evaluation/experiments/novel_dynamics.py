@@ -6,83 +6,53 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dmpc_fast.evaluation.evaluate import evaluate
 from dmpc_fast.evaluation.experiments import defect
 from dmpc_fast.evaluation.experiments.arms import Arm, Common, run_arms
 from dmpc_fast.evaluation.experiments.defect import DEFECT, MODEL, TASK, play_episodes
-from dmpc_fast.evaluation.scores import normalized_score, score_range
+from dmpc_fast.evaluation.experiments.episode_scores import (
+    planner_scores,
+    score_summary,
+    shown,
+)
 from dmpc_fast.model_file import load_model
-from dmpc_fast.statistics import mean_and_error
 
 
 def run(common: Common) -> dict[str, dict[str, Any]]:
-    """Healthy and before, then after 2 to 100 episodes of play, what is kept of the old robot, and
+    """Healthy and before, then after 1 to 100 episodes of play, what is kept of the old robot, and
     the ceiling."""
     settings = {**common.described(), "model_sha256": load_model(common.model(MODEL)).sha256}
     damaged = {**settings, "modify": DEFECT}
     arms = [
-        Arm("healthy", settings, lambda: scores_of(common, common.model(MODEL), ())),
-        Arm("before", damaged, lambda: scores_of(common, common.model(MODEL), (DEFECT,))),
+        Arm("healthy", settings, _scores(common, ())),
+        Arm("before", damaged, _scores(common, (DEFECT,))),
     ]
     # Most play first: it is what the target is about.
     for count in reversed(play_episodes(common)):
         tuned = {**damaged, "play": count, "steps": common.finetune_steps}
         arms.append(Arm(f"after-{count}", tuned, _adapted(common, count, (DEFECT,))))
     # The longest comes last.
-    ceiling = Arm("ceiling", damaged, lambda: _ceiling(common))
+    ceiling = Arm(
+        "ceiling",
+        damaged,
+        lambda: score_summary(TASK, *defect.ceiling_returns(common, (DEFECT,))),
+    )
     kept = {**settings, "play": play_episodes(common)[-1], "steps": common.finetune_steps}
     arms.append(Arm("healthy-after", kept, _adapted(common, play_episodes(common)[-1], ())))
     arms.append(ceiling)
     return run_arms(common.out / "novel-dynamics", arms, progress=common.progress)
 
 
+def _scores(common: Common, modify: Sequence[str]) -> Callable[[], dict[str, Any]]:
+    return lambda: planner_scores(common, common.model(MODEL), TASK, modify=modify)
+
+
 def _adapted(common: Common, count: int, modify: Sequence[str]) -> Callable[[], dict[str, Any]]:
     def measure() -> dict[str, Any]:
-        model, seconds = defect.adapted_model(common, count)
-        return {**scores_of(common, model, modify), "finetune_seconds": seconds}
+        model = defect.adapted_model(common, count)
+        scores = planner_scores(common, model.path, TASK, modify=modify)
+        return {**scores, "finetune_seconds": model.seconds}
 
     return measure
-
-
-def scores_of(common: Common, model: Path, modify: Sequence[str]) -> dict[str, Any]:
-    """Scores of a model's planner on the changed robot."""
-    found = evaluate(
-        model,
-        TASK,
-        episodes=common.episodes,
-        seed=common.seed,
-        backend=common.backend,
-        dtype=common.dtype,
-        num_samples=common.num_samples,
-        num_elites=common.num_elites,
-        modify=modify,
-        batch=common.batch,
-        max_steps=common.max_steps,
-        planner_options=common.options(),
-        progress=common.progress,
-    )
-    assert found.scores is not None
-    return summary(found.scores.tolist(), found.lengths.tolist())
-
-
-def _ceiling(common: Common) -> dict[str, Any]:
-    returns, lengths = defect.ceiling_returns(common, (DEFECT,))
-    references = score_range(TASK)
-    assert references is not None
-    return summary(normalized_score(np.array(returns), references).tolist(), lengths)
-
-
-def summary(scores: list[float], lengths: list[int]) -> dict[str, Any]:
-    """Mean and standard error of scores, the mean length, and both by episode."""
-    mean = mean_and_error(np.array(scores))
-    return {
-        "score": [float(mean.mean), float(mean.standard_error)],
-        "length": float(sum(lengths) / len(lengths)),
-        "scores": scores,
-        "lengths": lengths,
-    }
 
 
 def closed(results: dict[str, dict[str, Any]], arm: str) -> float | None:
@@ -102,7 +72,7 @@ def table(results: dict[str, dict[str, Any]]) -> list[str]:
         share = closed(results, arm) if arm.startswith("after") else None
         seconds = row.get("finetune_seconds")
         lines.append(
-            f"| {arm} | {row['score'][0]:.1f} ± {row['score'][1]:.1f} | {row['length']:.0f} "
+            f"| {arm} | {shown(row['score'])} | {row['length']:.0f} "
             f"| {'-' if share is None else f'{100 * share:.0f} %'} "
             f"| {'-' if seconds is None else f'{seconds:.0f} s'} |"
         )

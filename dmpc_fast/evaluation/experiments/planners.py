@@ -17,14 +17,13 @@ import numpy as np
 from dmpc_fast.backends import registry
 from dmpc_fast.evaluation.environments import make_environment
 from dmpc_fast.evaluation.experiments.arms import Arm, Common, run_arms
+from dmpc_fast.evaluation.experiments.episode_scores import score_summary, shown
 from dmpc_fast.evaluation.rival_planners import searches
 from dmpc_fast.evaluation.rival_planners.episodes import drive_episodes
 from dmpc_fast.evaluation.rival_planners.searches import Search
 from dmpc_fast.evaluation.rival_planners.world import World
-from dmpc_fast.evaluation.scores import normalized_score, score_range
 from dmpc_fast.evaluation.truth import TrueFutures
 from dmpc_fast.model_file import Model, load_model
-from dmpc_fast.statistics import mean_and_error
 
 TASKS = {"walker2d": "Walker2d-v5", "hopper": "Hopper-v5"}
 SSR = "ssr"
@@ -106,16 +105,9 @@ def _measure(common: Common, task: str, model: Model, search: str, count: int) -
         )
     finally:
         environment.close()
-    references = score_range(task)
-    assert references is not None
-    scores = normalized_score(np.array(driven.returns), references)
-    mean = mean_and_error(scores)
     return {
-        "score": [float(mean.mean), float(mean.standard_error)],
-        "length": float(np.mean(driven.lengths)),
+        **score_summary(task, driven.returns, driven.lengths),
         "plan_ms": 1e3 * float(np.median(driven.plan_s)),
-        "scores": scores.tolist(),
-        "lengths": driven.lengths,
     }
 
 
@@ -168,7 +160,7 @@ def table(results: dict[str, dict[str, Any]]) -> list[str]:
         settings = row["settings"]
         lines.append(
             f"| {arm.split('-')[0]} | {settings['search']} | {settings['same']} "
-            f"| {settings['count']} | {row['score'][0]:.1f} ± {row['score'][1]:.1f} "
+            f"| {settings['count']} | {shown(row['score'])} "
             f"| {row['length']:.0f} | {row['plan_ms']:.1f} |"
         )
     return lines

@@ -1,6 +1,7 @@
 """What the planner's settings are worth: one table on Walker2d, one setting changed at a time.
 
-The horizon is the model's own: another one is another training.
+Another horizon is another training: models that differ from each other in nothing else are trained,
+with as many optimiser steps, which are usually fewer than the shipped model had.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from dmpc_fast.evaluation.evaluate import evaluate
 from dmpc_fast.evaluation.experiments.arms import Arm, Common, run_arms
-from dmpc_fast.model_file import load_model, save_model
+from dmpc_fast.evaluation.experiments.episode_scores import planner_scores, shown
+from dmpc_fast.evaluation.experiments.trained import like, trained
+from dmpc_fast.model_file import Model, load_model, save_model
 from dmpc_fast.planning.warm_start import WarmStart
-from dmpc_fast.statistics import mean_and_error
 
 MODEL, TASK = "walker2d", "Walker2d-v5"
 #: Values of each setting beside the usual one, which is the arm "usual".
@@ -25,10 +26,12 @@ DISCOUNTS, PENALTIES = (0.9, 0.95, 0.999), (0.0, 30.0, 300.0)
 #: Settings that are a file's, not a planner's.
 OF_OBJECTIVE = ("discount", "termination_penalty")
 WARM_STARTS = (WarmStart(0.8, 0.5), WarmStart(0.4, 0.5))
+#: Horizons F, each a training of `TRAIN_STEPS` for every stage unless the command says otherwise.
+HORIZONS, TRAIN_STEPS = (8, 16, 32, 64), 3000
 
 
 def run(common: Common) -> dict[str, dict[str, Any]]:
-    """The usual settings, then each change of one of them."""
+    """The usual settings, then each change of one of them; horizons, which are trained, last."""
     path = common.model(MODEL)
     model = load_model(path)
     base = {
@@ -42,6 +45,10 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
     for name, change in _changes(common.quick).items():
         settings = {**base, "change": {key: repr(value) for key, value in change.items()}}
         arms.append(Arm(name, settings, _measured(common, path, {**_options(base), **change})))
+    steps = common.train_steps or TRAIN_STEPS
+    for horizon in HORIZONS[: 1 if common.quick else None]:
+        settings = {**base, "change": {"horizon": str(horizon)}, "train_steps": steps}
+        arms.append(Arm(f"horizon-{horizon}", settings, _horizon(common, model, horizon, steps)))
     return run_arms(common.out / "settings", arms, progress=common.progress)
 
 
@@ -70,28 +77,31 @@ def _measured(common: Common, path: Path, options: dict[str, Any]) -> Callable[[
     def measure() -> dict[str, Any]:
         own = {key: value for key, value in options.items() if key in OF_OBJECTIVE}
         warm = {"warm_start": options["warm_start"]} if "warm_start" in options else {}
-        found = evaluate(
+        return planner_scores(
+            common,
             _with_objective(path, own, common.out / "models"),
             TASK,
-            episodes=common.episodes,
-            seed=common.seed,
-            backend=common.backend,
-            dtype=common.dtype,
             num_samples=options["num_samples"],
             num_elites=options["num_elites"],
             action_chunk=options["action_chunk"],
-            batch=common.batch,
-            max_steps=common.max_steps,
             planner_options={**common.options(), **warm},
-            progress=common.progress,
         )
-        assert found.scores is not None
-        mean = mean_and_error(found.scores)
-        return {
-            "score": [float(mean.mean), float(mean.standard_error)],
-            "length": float(found.lengths.mean()),
-            "scores": found.scores.tolist(),
-        }
+
+    return measure
+
+
+def _horizon(
+    common: Common, model: Model, horizon: int, steps: int
+) -> Callable[[], dict[str, Any]]:
+    def measure() -> dict[str, Any]:
+        made = trained(
+            common,
+            "train",
+            model.spec.provenance["datasets"],
+            **like(model, horizon=horizon),
+            steps=steps,
+        )
+        return {**planner_scores(common, made.path, TASK), "training_seconds": made.seconds}
 
     return measure
 
@@ -120,8 +130,7 @@ def table(results: dict[str, dict[str, Any]]) -> list[str]:
         "|---|---|---|",
     ]
     return lines + [
-        f"| {arm} | {row['score'][0]:.1f} ± {row['score'][1]:.1f} | {row['length']:.0f} |"
-        for arm, row in results.items()
+        f"| {arm} | {shown(row['score'])} | {row['length']:.0f} |" for arm, row in results.items()
     ]
 
 

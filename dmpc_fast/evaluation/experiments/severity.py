@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dmpc_fast.evaluation.experiments import defect
 from dmpc_fast.evaluation.experiments.arms import Arm, Common, run_arms
 from dmpc_fast.evaluation.experiments.defect import MODEL, TASK
-from dmpc_fast.evaluation.experiments.novel_dynamics import scores_of, summary
-from dmpc_fast.evaluation.scores import normalized_score, score_range
+from dmpc_fast.evaluation.experiments.episode_scores import (
+    planner_scores,
+    score_summary,
+    shown,
+)
 from dmpc_fast.model_file import load_model
 
 #: Largest torque of the right ankle as commanded; 1 is the healthy robot's.
@@ -47,17 +48,11 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
 
 
 def _planner(common: Common, changes: Sequence[str]) -> Callable[[], dict[str, Any]]:
-    return lambda: scores_of(common, common.model(MODEL), changes)
+    return lambda: planner_scores(common, common.model(MODEL), TASK, modify=changes)
 
 
 def _oracle(common: Common, changes: Sequence[str]) -> Callable[[], dict[str, Any]]:
-    def measure() -> dict[str, Any]:
-        returns, lengths = defect.ceiling_returns(common, changes)
-        references = score_range(TASK)
-        assert references is not None
-        return summary(normalized_score(np.array(returns), references).tolist(), lengths)
-
-    return measure
+    return lambda: score_summary(TASK, *defect.ceiling_returns(common, changes))
 
 
 def table(results: dict[str, dict[str, Any]]) -> list[str]:
@@ -70,7 +65,7 @@ def table(results: dict[str, dict[str, Any]]) -> list[str]:
         cells = []
         for kind in ("planner", "oracle"):
             row = results[f"{name}-{kind}"]
-            cells += [f"{row['score'][0]:.1f} ± {row['score'][1]:.1f}", f"{row['length']:.0f}"]
+            cells += [shown(row["score"]), f"{row['length']:.0f}"]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
