@@ -42,6 +42,10 @@ EXPERIMENTS = {
         "dmpc_fast.rivals.dynamics",
         "F steps at once against single-step diffusion, a perceptron and five of them",
     ),
+    "joint": (
+        "dmpc_fast.rivals.joint",
+        "one denoiser of states and actions against the pair, before and after play",
+    ),
     "proposals": (
         "dmpc_fast.rivals.proposals",
         "diffusion against a Gaussian on a point mass with two ways at every step",

@@ -15,6 +15,7 @@ from dmpc_fast.evaluation.collect import collect
 from dmpc_fast.model_file import load_model
 from dmpc_fast.rivals import point_mass
 from dmpc_fast.rivals.dynamics_training import KINDS
+from dmpc_fast.rivals.joint_model import joint_store
 from dmpc_fast.rivals.open_loop import open_loop
 
 SMALL = "--quick --seed 3 --threads 1 --backend cpu --no-progress --out r".split()
@@ -62,6 +63,35 @@ def test_severity(tmp_path: Path) -> None:
     assert main(["experiment", "severity", "--max-steps", "9", *SMALL]) == 0
     table = (tmp_path / "r" / "severity" / "table.md").read_text(encoding="utf-8")
     assert "| ankle-0.25 |" in table and "| v4-friction |" in table
+
+
+def test_joint(tmp_path: Path, walker_data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmpc_fast.rivals.joint.COMPARED_STATES", 3)
+    command = ["experiment", "joint", "--max-steps", "40", "--train-steps", "3", *SMALL]
+    assert main(command) == 0
+    folder = tmp_path / "r" / "joint"
+    rows = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))["result"]
+        for path in folder.glob("*.json")
+    }
+    assert set(rows) == {"pair-before", "pair-after", "joint-before", "joint-after"}
+    # Of the pair, fine-tuning leaves the proposals alone; a joint model's move.
+    assert rows["pair-after"]["shift"] == 0 < rows["joint-after"]["shift"]
+    assert rows["pair-after"]["own_errors"][0] != rows["pair-before"]["own_errors"][0]
+    assert len(rows["joint-after"]["own_errors"]) == 32
+    monkeypatch.setattr("dmpc_fast.rivals.joint._measure", lambda *_: 1 / 0)
+    assert main(command) == 0
+
+
+def test_joint_store_pairs_states_with_actions() -> None:
+    store = point_mass.demonstrations(5, seed=6)
+    joint = joint_store(store)
+    windows = Windows(joint, horizon=3, discount=0.99, termination_penalty=0.0)
+    batch = windows.batch(np.arange(len(windows)))
+    assert np.array_equal(batch.actions[..., :2], batch.next_states)
+    own = Windows(store, horizon=3, discount=0.99, termination_penalty=0.0)
+    assert np.array_equal(batch.actions[..., 2:], own.batch(np.arange(len(own))).actions)
+    assert joint.environment.action_low[:3] == (None, None, -point_mass.BOUND)
 
 
 def test_proposals(tmp_path: Path) -> None:

@@ -62,22 +62,26 @@ class World:
 
     def propose(self, count: int) -> np.ndarray:
         """Candidates (count, F, A) of the proposal, within the bounds."""
-        return self._engine.sample(self._request(count))[0]
+        return self._engine.sample(self._request(count, self.spec.action_size))[0]
 
     def scores(self, actions: np.ndarray) -> np.ndarray:
         """The learned objective (N,) of `actions` (N, F, A), which must keep to the bounds."""
         batch = np.ascontiguousarray(actions[None], np.float32)
-        request = self._request(len(actions))
-        if self._dynamics is None:
-            states = self._engine.predict(request, batch)
-        else:
-            states = np.ascontiguousarray(self._dynamics(self._state[0, 0], batch[0])[None])
+        states = np.ascontiguousarray(self.predict(batch[0])[None], np.float32)
         self.evaluated += len(actions)
+        request = self._request(len(actions), self.spec.action_size)
         scores: np.ndarray = self._engine.score(request, states, batch)[0][0].astype(np.float64)
         return scores
 
-    def _request(self, count: int) -> PlanRequest:
-        size = self.spec.action_size
+    def predict(self, actions: np.ndarray) -> np.ndarray:
+        """The states (N, F, S) that `actions` (N, F, A), which must keep to the bounds, lead to."""
+        if self._dynamics is not None:
+            return self._dynamics(self._state[0, 0], actions)
+        request = self._request(len(actions), self.spec.action_size)
+        return self._engine.predict(request, np.ascontiguousarray(actions[None], np.float32))[0]
+
+    def _request(self, count: int, size: int) -> PlanRequest:
+        """A request for `count` candidates of actions of `size`."""
         return PlanRequest(
             states=self._state,
             actions=np.zeros((1, 0, size), np.float32),
