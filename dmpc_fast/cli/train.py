@@ -59,6 +59,39 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     for stage in STAGES:
         parser.add_argument(f"--{stage}-train-steps", type=int, help=f"steps for the {stage} alone")
     parser.add_argument(
+        "--from",
+        dest="base",
+        type=Path,
+        metavar="MODEL",
+        help="take what --only leaves out from it",
+    )
+    parser.add_argument(
+        "--only", action="append", choices=STAGES, help="train this stage alone; may be repeated"
+    )
+    parser.add_argument(
+        "--objective-temperature", type=float, help="weight the objective's data by return, too"
+    )
+    parser.add_argument(
+        "--value-expectile",
+        type=float,
+        help="which expectile of the return the value is; 0.5 is the mean",
+    )
+    parser.add_argument(
+        "--value-bootstrap",
+        action="store_true",
+        default=None,
+        help="the value learns from the next horizon and itself, not from the return",
+    )
+    parser.add_argument(
+        "--state-noise", type=float, help="of the objective's states, in standard deviations"
+    )
+    parser.add_argument(
+        "--predicted-states",
+        type=float,
+        metavar="SHARE",
+        help="of the objective's examples, whose states the dynamics model predicts",
+    )
+    parser.add_argument(
         "--control-period", type=float, help="seconds between actions, if the dataset cannot tell"
     )
     add_training_arguments(parser)
@@ -115,9 +148,12 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
     names = (
         "batch_size", "learning_rate", "weight_decay", "warmup", "ema_decay", "precision",
         "compile", "checkpoint_every", "validate_every", "validation_fraction", "threads", "seed",
-        "return_temperature", "start_fraction", "start_steps",
+        "return_temperature", "start_fraction", "start_steps", "value_expectile",
+        "objective_temperature",
+        "value_bootstrap", "state_noise", "predicted_states",
     )  # fmt: skip
-    given = {name: getattr(args, name) for name in names}
+    # Fine-tuning has no options of the objective.
+    given = {name: getattr(args, name, None) for name in names}
     options = {name: value for name, value in given.items() if value is not None}
     return {
         **options,
@@ -162,6 +198,8 @@ def run(args: argparse.Namespace) -> int:
         stage_options=stage_options,
         recommended=recommended,
         control_period_s=args.control_period,
+        base=args.base,
+        only=args.only,
         **training_options(args),
     )
     print(path)

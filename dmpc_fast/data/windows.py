@@ -127,6 +127,14 @@ class Windows:
         past, future = self._past(which, step), self._future(which, step)
         return WindowBatch(*past, *future, *self._values(which, step, index))
 
+    def following(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices (B,) of the windows that begin where those at `indices` end, and (B,) bool: whether
+        there is one. Where there is none the index is the window's own."""
+        index = np.asarray(indices, np.int64).reshape(-1)
+        which = np.searchsorted(self._firsts, index, side="right") - 1
+        exists = index + self.horizon < self._firsts[which + 1]
+        return np.where(exists, index + self.horizon, index), exists
+
     def _past(
         self, which: np.ndarray, step: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from dmpc_fast.spec import PRESETS, STAGES, ModelSpec, preset_stages
 from dmpc_fast.training.distill import student_losses
 from dmpc_fast.training.distillation import carried_on
 from dmpc_fast.training.distributed import processes
+from dmpc_fast.training.kept import kept_normalizer, kept_stages, kept_tensors, with_kept
 from dmpc_fast.training.loop import SETTINGS, Callback, Trainer
 from dmpc_fast.training.run import (
     check_sizes,
@@ -49,6 +50,8 @@ def train(
     stage_options: dict[str, Any] | None = None,
     recommended: dict[str, Any] | None = None,
     control_period_s: float | None = None,
+    base: str | Path | None = None,
+    only: Sequence[str] | None = None,
     resume: bool = False,
     progress: bool = True,
     device: str | None = None,
@@ -71,6 +74,7 @@ def train(
             ``{"patch": 4, "dynamics": {"patch": 1}}``.
         recommended: planner options to store in the file.
         control_period_s: seconds between actions, where the dataset's environment cannot tell.
+        base, only: train the stages `only` and take the others from the model `base`.
         settings: fields of `TrainingSettings`, such as ``batch_size``.
 
     Returns:
@@ -84,12 +88,17 @@ def train(
         raise ValueError(f"preset must be one of {PRESETS}, got {preset!r}")
     out, ids = Path(out), [dataset] if isinstance(dataset, str) else list(dataset)
     refuse_existing(out, resume)
+    kept = kept_stages(only)
+    if bool(kept) != (base is not None):
+        raise ValueError(f"base and only belong together, got base {base!r} and only {only!r}")
+    parent = None if base is None else load_model(base)
     store = load_episodes(ids, control_period_s=control_period_s, progress=progress)
     with processes() as group:
         if resume and (out / SETTINGS).exists():
             training, spec = stored(out)
         else:
-            training = TrainingSettings(steps=_steps(steps), **settings)
+            trained = {name: n for name, n in _steps(steps).items() if name not in kept}
+            training = TrainingSettings(steps=trained, **settings)
             stages = preset_stages(
                 preset,
                 proposal_steps=proposal_steps,
@@ -112,14 +121,21 @@ def train(
                 recommended=dict(recommended or {}),
                 provenance=provenance(ids, training, {"preset": preset, "recipe": "train"}),
             )
+            if parent is not None:
+                spec = with_kept(spec, parent, kept)
         train_windows, validation = held_out_split(store, spec, training)
+        if parent is None:
+            normalizer = train_windows.normalizer()
+        else:
+            normalizer = kept_normalizer(parent, train_windows)
         trainer = Trainer(
             out,
             spec,
-            train_windows.normalizer(),
+            normalizer,
             train_windows,
             validation,
             training,
+            initial=None if parent is None else kept_tensors(parent, kept),
             device=device,
             processes=group,
             progress=progress,

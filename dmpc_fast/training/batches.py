@@ -20,7 +20,10 @@ EXTRA_DRAWS = 3
 class Batch(NamedTuple):
     """Normalised tensors of one stage; see training.losses. `clean` and `eps` have no features for
     the objective, `given` has none for the proposal. uniform (B, EXTRA_DRAWS): numbers in [0, 1) for
-    losses that draw more than an angle. step: the batch's own, a float32 scalar."""
+    losses that draw more than an angle. step: the batch's own, a float32 scalar. next_given,
+    next_condition, next_valid: the window that follows, for values that learn from themselves, and
+    None for others: such a value's target is next_return (B,) + next_share (B,) times its own there,
+    all normalised, where value_valid says so."""
 
     clean: Tensor
     given: Tensor
@@ -34,6 +37,11 @@ class Batch(NamedTuple):
     value_valid: Tensor
     uniform: Tensor
     step: Tensor
+    next_given: Tensor | None = None
+    next_condition: Tensor | None = None
+    next_valid: Tensor | None = None
+    next_return: Tensor | None = None
+    next_share: Tensor | None = None
 
 
 class StageBatches:
@@ -50,6 +58,9 @@ class StageBatches:
             A return-to-go instead would starve starts and ends of episodes of data.
         start_fraction: share of the batch that is drawn from the first steps of episodes alone.
         start_steps: how many those are; None for the horizon.
+        bootstrap: whether batches hold the windows that follow. state_noise: standard
+            deviation of noise on given states, for the objective. predicts: whether batches of the
+            objective hold `eps` for a dynamics model to predict states from.
     """
 
     def __init__(
@@ -65,6 +76,9 @@ class StageBatches:
         return_temperature: float | None = None,
         start_fraction: float = 0.0,
         start_steps: int | None = None,
+        bootstrap: bool = False,
+        state_noise: float = 0.0,
+        predicts: bool = False,
     ) -> None:
         if len(windows) == 0:
             raise ValueError("the dataset has no window: every episode is empty")
@@ -73,6 +87,7 @@ class StageBatches:
         self._windows, self._normalizer, self._stage = windows, normalizer, stage
         self._key = np.array([seed, STAGES.index(stage)], dtype=np.uint64)
         self._batch_size = batch_size
+        self._bootstrap, self._state_noise, self._predicts = bootstrap, state_noise, predicts
         steps = windows.horizon if start_steps is None else start_steps
         self._cumulative = np.cumsum(_weights(windows, return_temperature, start_fraction, steps))
         self._slice = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
@@ -89,17 +104,48 @@ class StageBatches:
         strata = generator.permutation(self._batch_size)
         uniform = (strata + generator.random(self._batch_size)) / self._batch_size
         angle = (MAX_ANGLE * uniform).astype(np.float32)
-        return self._tensors(self._windows.batch(indices[self._slice]), angle, generator, step)
+        indices = indices[self._slice]
+        batch = self._tensors(self._windows.batch(indices), angle, generator, step)
+        return self._with_following(batch, indices) if self._bootstrap else batch
+
+    def _with_following(self, batch: Batch, indices: np.ndarray) -> Batch:
+        """The batch with the windows that follow and what they say of its values."""
+        windows, scales = self._windows, self._normalizer
+        index, exists = windows.following(indices)
+        window = windows.batch(index)
+        steps = window.valid.shape[1]
+        ends = (window.continues == 0).any(1)
+        discounts = windows.discount ** np.arange(steps + 1)
+        gained = (window.rewards * window.valid - windows.termination_penalty * (
+            window.continues == 0)) @ discounts[:-1]  # fmt: skip
+        share = np.where(ends, 0.0, discounts[-1])
+        mean, scale = float(scales.value.mean[0]), float(scales.value.scale[0])
+        states, actions = self._normalized(window)
+        return batch._replace(
+            # A truncated window says neither what follows it nor that nothing does.
+            value_valid=torch.from_numpy(exists & (ends | window.valid.all(1))),
+            next_given=_tensor(np.concatenate([states, actions], axis=-1)),
+            next_condition=torch.from_numpy(
+                condition_vector(scales, window.states, window.past_actions, window.mask)
+            ),
+            next_valid=torch.from_numpy(window.valid),
+            next_return=_tensor((gained + share * mean - mean) / scale),
+            next_share=_tensor(share),
+        )
+
+    def _normalized(self, window: WindowBatch) -> tuple[np.ndarray, np.ndarray]:
+        """States and actions in normalised units; nothing past an episode's end, there too."""
+        valid = window.valid[..., None]
+        return (
+            self._normalizer.state.normalize(window.next_states) * valid,
+            self._normalizer.action.normalize(window.actions) * valid,
+        )
 
     def _tensors(
         self, window: WindowBatch, angle: np.ndarray, generator: np.random.Generator, step: int
     ) -> Batch:
         scales = self._normalizer
-        actions = scales.action.normalize(window.actions)
-        states = scales.state.normalize(window.next_states)
-        # Steps past an episode's end must hold nothing, also after normalisation.
-        actions *= window.valid[..., None]
-        states *= window.valid[..., None]
+        states, actions = self._normalized(window)
         condition = condition_vector(scales, window.states, window.past_actions, window.mask)
         nothing = actions[..., :0]
         clean, given = {
@@ -107,10 +153,16 @@ class StageBatches:
             "dynamics": (states, actions),
             "objective": (nothing, np.concatenate([states, actions], axis=-1)),
         }[self._stage]
-        shape = (self._batch_size, *clean.shape[1:])
+        drawn = states if self._predicts else clean
+        shape = (self._batch_size, *drawn.shape[1:])
         eps = generator.standard_normal(shape, dtype=np.float32)[self._slice]
         # Drawn last, so that losses without a use for them see the draws that they always saw.
         uniform = generator.random((self._batch_size, EXTRA_DRAWS), dtype=np.float32)[self._slice]
+        if self._state_noise > 0 and self._stage == "objective":
+            shape = (self._batch_size, *states.shape[1:])
+            noise = generator.standard_normal(shape, dtype=np.float32)[self._slice]
+            noise *= self._state_noise * window.valid[..., None]
+            given = np.concatenate([states + noise, actions], axis=-1)
         return Batch(
             clean=_tensor(clean),
             given=_tensor(given),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dmpc_fast.data.windows import Windows
 from dmpc_fast.model_file import save_model, write_atomically
+from dmpc_fast.models.network import TrajectoryTransformer
 from dmpc_fast.normalizer import Normalizer
 from dmpc_fast.spec import STAGES, ModelSpec
 from dmpc_fast.training.batches import StageBatches
@@ -27,7 +28,7 @@ from dmpc_fast.training.distributed import Processes
 from dmpc_fast.training.metrics import Metrics
 from dmpc_fast.training.settings import TrainingSettings
 from dmpc_fast.training.stage import StageTrainer
-from dmpc_fast.training.stage_loss import StageLoss
+from dmpc_fast.training.stage_loss import ObjectiveLoss, StageLoss
 
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
@@ -153,7 +154,7 @@ class Trainer:
             settings,
             device=self._device,
             processes=self._processes,
-            loss=self._losses.get(stage),
+            loss=self._loss(stage),
         )
         if checkpoint is not None:
             trainer.load_state(unprefixed("current", checkpoint.tensors))
@@ -185,6 +186,24 @@ class Trainer:
         self._finished |= prefixed(stage, trainer.average.state_dict())
         self._finish_stage(stage)
 
+    def _loss(self, stage: str) -> StageLoss | None:
+        """What a stage learns from, None for what every stage of its kind does."""
+        settings = self.settings
+        if stage in self._losses or stage != "objective":
+            return self._losses.get(stage)
+        if not settings.predicted_states:
+            return ObjectiveLoss(settings.value_expectile)
+        sampler = self.spec.stages["dynamics"].sampler
+        if sampler is None or sampler.rule != "ddim":
+            raise ValueError("predicted_states needs a dynamics model with a DDIM sampler")
+        dynamics = TrajectoryTransformer(self.spec, "dynamics").to(self._device)
+        known = unprefixed("dynamics.0", {**self._initial, **self._finished})
+        dynamics.load_state_dict(known)
+        dynamics.requires_grad_(False)
+        return ObjectiveLoss(
+            settings.value_expectile, dynamics, len(sampler.angles), settings.predicted_states
+        )
+
     def _batches(self, windows: Windows, stage: str) -> StageBatches:
         return StageBatches(
             windows,
@@ -194,10 +213,22 @@ class Trainer:
             batch_size=self.settings.batch_size,
             rank=self._processes.rank,
             world=self._processes.world,
-            return_temperature=self.settings.return_temperature if stage == "proposal" else None,
+            return_temperature=self._temperature(stage),
             start_fraction=self.settings.start_fraction,
             start_steps=self.settings.start_steps,
+            bootstrap=self.settings.value_bootstrap and stage == "objective",
+            state_noise=self.settings.state_noise,
+            predicts=self.settings.predicted_states > 0 and stage == "objective",
         )
+
+    def _temperature(self, stage: str) -> float | None:
+        """How strongly a stage prefers episodes of high return; None: not at all."""
+        settings = self.settings
+        own = {
+            "proposal": settings.return_temperature,
+            "objective": settings.objective_temperature,
+        }
+        return own.get(stage)
 
     def _report(
         self,

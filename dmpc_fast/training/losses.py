@@ -6,6 +6,7 @@ gradients of several processes add up to the gradient of one.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -44,8 +45,9 @@ def objective_loss(
     valid: Tensor,
     value_valid: Tensor,
     batch_size: int,
+    expectile: float = 0.5,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses of reward, continuation and value.
+    """Losses of reward, continuation and value (an expectile of its target; 0.5: its mean).
 
     outputs (B, F, 3): normalised reward, logit of going on, normalised value (read at the last
     step). rewards, continues (B, F), value (B,) are targets in normalised units; valid (B, F) and
@@ -57,7 +59,8 @@ def objective_loss(
     bce = functional.binary_cross_entropy_with_logits(outputs[..., 1], continues, reduction="none")
     going_on = (bce * valid).sum() * scale
     error = outputs[:, -1, 2] - value
-    return reward, going_on, (error.square() * value_valid).sum() / batch_size
+    side = torch.where(error < 0, 2 * expectile, 2 * (1 - expectile))
+    return reward, going_on, (side * error.square() * value_valid).sum() / batch_size
 
 
 def masked_distance(

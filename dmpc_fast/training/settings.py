@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,10 +22,16 @@ class TrainingSettings:
     loss. validation_fraction: share of episodes held out. checkpoint_every, validate_every: in
     steps. return_temperature: how strongly the proposal prefers episodes of high return, in standard
     deviations of the episode return (weights exp(return / temperature)); None for all data alike.
-    Dynamics and objective always learn from all data. start_fraction: share of every batch that is
-    drawn from the first start_steps steps of episodes alone (None: the horizon): where episodes are
-    long, they hold few windows in which the robot gets going. threads: torch threads, None for torch's
-    own choice.
+    The dynamics always learn from all data. objective_temperature: the same for the objective: with
+    it the value is that of the behaviour that the proposal imitates. start_fraction: share of every
+    batch that is drawn from the first start_steps steps of episodes alone (None: the horizon): where
+    episodes are long, they hold few windows in which the robot gets going. value_expectile: which
+    expectile of the return the value is (0.5: the mean; above: of the better part of the behaviour,
+    Kostrikov et al. 2022). value_bootstrap: the value learns from the next horizon's rewards and its
+    own value there, not from the return of the behaviour. state_noise: standard deviation, in
+    normalised units, of noise on the states that the objective is trained on. predicted_states: share
+    of the objective's examples whose states are those that the dynamics model predicts, as they are
+    in planning. threads: torch threads, None for torch's own choice.
     """
 
     steps: dict[str, int]
@@ -42,8 +49,13 @@ class TrainingSettings:
     log_every: int = 50
     seed: int = 0
     return_temperature: float | None = None
+    objective_temperature: float | None = None
     start_fraction: float = 0.0
     start_steps: int | None = None
+    value_expectile: float = 0.5
+    value_bootstrap: bool = False
+    state_noise: float = 0.0
+    predicted_states: float = 0.0
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -55,10 +67,20 @@ class TrainingSettings:
         for name in ("batch_size", "validate_every", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.return_temperature is not None and not self.return_temperature > 0:
-            raise ValueError(f"return_temperature must be positive, got {self.return_temperature}")
+        for name in ("return_temperature", "objective_temperature"):
+            temperature = getattr(self, name)
+            if temperature is not None and not temperature > 0:
+                raise ValueError(f"{name} must be positive, got {temperature}")
         if not 0 <= self.start_fraction < 1:
             raise ValueError(f"start_fraction must lie in [0, 1), got {self.start_fraction}")
+        if not 0 < self.value_expectile < 1:
+            raise ValueError(
+                f"value_expectile must lie between 0 and 1, got {self.value_expectile}"
+            )
+        if not (math.isfinite(self.state_noise) and self.state_noise >= 0):
+            raise ValueError(f"state_noise must be finite and at least 0, got {self.state_noise}")
+        if not 0 <= self.predicted_states <= 1:
+            raise ValueError(f"predicted_states must lie in [0, 1], got {self.predicted_states}")
         if self.start_steps is not None and self.start_steps < 1:
             raise ValueError(f"start_steps must be at least 1, got {self.start_steps}")
         if self.precision not in ("float32", "bf16"):

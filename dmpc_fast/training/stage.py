@@ -140,7 +140,10 @@ class StageTrainer:
     def _to_device(self, batch: Batch) -> Batch:
         if self._device.type == "cpu":
             return batch
-        return Batch._make(tensor.to(self._device, non_blocking=True) for tensor in batch)
+        return Batch._make(
+            None if tensor is None else tensor.to(self._device, non_blocking=True)
+            for tensor in batch
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Tensors from which `load_state` continues bit for bit."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from dmpc_fast.models.network import TrajectoryTransformer
 from dmpc_fast.training.batches import Batch
 from dmpc_fast.training.distributed import Processes
 from dmpc_fast.training.losses import objective_loss, velocity_loss
+from dmpc_fast.training.solver import way
 
 
 class StageLoss(Protocol):
@@ -46,15 +48,32 @@ class DenoisingLoss:
 
 
 class ObjectiveLoss:
-    """Regression of reward, continuation and value."""
+    """Regression of reward, continuation and an expectile of the value.
+
+    Args:
+        expectile: see `TrainingSettings.value_expectile`.
+        dynamics: predicts the states of some examples from `Batch.eps`; None for the data's own.
+        solver_steps: DDIM steps of such a prediction.
+        predicted: share of examples whose states are predicted.
+    """
+
+    def __init__(
+        self,
+        expectile: float = 0.5,
+        dynamics: TrajectoryTransformer | None = None,
+        solver_steps: int = 1,
+        predicted: float = 0.0,
+    ) -> None:
+        self._expectile, self._dynamics = expectile, dynamics
+        self._solver_steps, self._predicted = solver_steps, predicted
 
     def __call__(
         self, network: TrajectoryTransformer, batch: Batch, batch_size: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        outputs = network(None, batch.given, batch.condition, valid=batch.valid)
+        outputs = network(None, self._given(batch), batch.condition, valid=batch.valid)
         reward, going_on, value = objective_loss(
-            outputs, batch.rewards, batch.continues, batch.value, batch.valid, batch.value_valid,
-            batch_size,
+            outputs, batch.rewards, batch.continues, self._value(network, batch), batch.valid,
+            batch.value_valid, batch_size, self._expectile,
         )  # fmt: skip
         return reward + going_on + value, {
             "reward": reward,
@@ -66,6 +85,29 @@ class ObjectiveLoss:
         self, network: TrajectoryTransformer, batches: list[Batch], processes: Processes
     ) -> dict[str, float]:
         return {}
+
+    def _given(self, batch: Batch) -> Tensor:
+        """States and actions to judge, some of the states as the dynamics model predicts them."""
+        if self._dynamics is None:
+            return batch.given
+        size = batch.eps.shape[-1]
+        states, actions = batch.given[..., :size], batch.given[..., size:]
+        with torch.no_grad():
+            predicted = way(
+                self._dynamics, batch.eps, actions, batch.condition, batch.valid, "ddim",
+                self._solver_steps,
+            )[-1]  # fmt: skip
+        chosen = batch.uniform[:, :1, None] < self._predicted
+        states = torch.where(chosen, predicted * batch.valid[..., None], states)
+        return torch.cat([states, actions], dim=-1)
+
+    def _value(self, network: TrajectoryTransformer, batch: Batch) -> Tensor:
+        """What the value is to be: the behaviour's return, or what the next horizon says of it."""
+        if batch.next_return is None:
+            return batch.value
+        with torch.no_grad():
+            own = network(None, batch.next_given, batch.next_condition, valid=batch.next_valid)
+        return batch.next_return + batch.next_share * own[:, -1, 2].float()
 
 
 def training_loss(stage: str) -> StageLoss:
