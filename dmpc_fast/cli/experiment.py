@@ -38,6 +38,10 @@ EXPERIMENTS = {
         "dmpc_fast.evaluation.experiments.severity",
         "weaker and weaker ankles, v4's friction: the planner, and the oracle's best of N",
     ),
+    "action-sizes": (
+        "dmpc_fast.evaluation.experiments.action_sizes",
+        "the best of N against a strong search with more and more actions, up to an Ant and teams",
+    ),
     "dynamics": (
         "dmpc_fast.rivals.dynamics",
         "F steps at once against single-step diffusion, a perceptron and five of them",

@@ -83,6 +83,15 @@ def _hopper(environment: Any, qpos: np.ndarray, qvel: np.ndarray, actions: np.nd
     return _with_health(environment, qpos, qvel, actions, healthy)
 
 
+def _ant(environment: Any, qpos: np.ndarray, qvel: np.ndarray, actions: np.ndarray) -> Reading:
+    after = qpos[..., 1:, :]
+    states = np.concatenate([after[..., 2:], qvel[..., 1:, :]], axis=-1)
+    low, high = environment._healthy_z_range
+    healthy = (low <= after[..., 2]) & (after[..., 2] <= high)
+    rewards = _running(environment, qpos, actions) + healthy * environment._healthy_reward
+    return Reading(states, rewards, ~healthy & environment._terminate_when_unhealthy)
+
+
 def _with_health(
     environment: Any,
     qpos: np.ndarray,
@@ -96,6 +105,7 @@ def _with_health(
 
 
 READERS: dict[str, TaskReader] = {
+    "ant.StateAnt": _ant,
     "half_cheetah_v5.HalfCheetahEnv": _half_cheetah,
     "hopper_v5.HopperEnv": _hopper,
     "walker2d_v5.Walker2dEnv": _walker,
