@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import os
@@ -18,18 +17,16 @@ from dmpc_fast.backends import registry
 from dmpc_fast.backends.base import (
     Backend,
     CandidateGroup,
-    Level,
     PlanRequest,
-    PlanResult,
     check_deadline,
 )
 from dmpc_fast.model_file import Model, load_model
 from dmpc_fast.objectives import Term
 from dmpc_fast.planning import inputs
-from dmpc_fast.planning.elites import elite_mean, elites_of
+from dmpc_fast.planning.answer import Answerer
 from dmpc_fast.planning.live_model import LiveModel, Replacement
-from dmpc_fast.planning.plan import Origin, Plan, recorded_elites, requests_of
-from dmpc_fast.planning.ranking import Objective, merge, objective_name, rank
+from dmpc_fast.planning.plan import Plan, recorded_elites, requests_of
+from dmpc_fast.planning.ranking import Objective, objective_name
 from dmpc_fast.planning.reaction import CARRIED, PLANNED, POLICY, Reaction, reactions
 from dmpc_fast.planning.robots import Expectation, History, Robots
 from dmpc_fast.planning.warm_start import WarmStart, shifted
@@ -102,9 +99,7 @@ class Planner:
         self._cold = CandidateGroup(self.num_samples, proposal_sampler, dynamics_sampler)
         self._objective: tuple[Term, ...] | Objective | None = None
         self._robots = Robots(num_robots or 1, self.spec)
-        environment = self.spec.environment
-        self._low = _bounds(environment.action_low, -math.inf)
-        self._high = _bounds(environment.action_high, math.inf)
+        self._answerer = Answerer(self.spec, self.backend, dtype)
 
     @classmethod
     def load(
@@ -356,7 +351,7 @@ class Planner:
         requests = requests_of(
             record, self.spec, live.sha256, custom_objective=objective is not None
         )
-        return self._answer(
+        return self._answerer.answer(
             live,
             requests,
             objective,
@@ -434,7 +429,7 @@ class Planner:
             requests.append((rows, request))
         custom = self._objective if callable(self._objective) else None
         # Read once: an update of the model meanwhile is for the next plan.
-        return self._answer(
+        return self._answerer.answer(
             self._live,
             requests,
             custom,
@@ -451,70 +446,6 @@ class Planner:
         previous = shifted(self._robots.plans[robots], self._robots.executed[robots])
         return self._warm_start.groups(self._cold, sampler, previous)
 
-    def _answer(
-        self,
-        live: LiveModel,
-        requests: Sequence[tuple[np.ndarray, PlanRequest]],
-        objective: Objective | None,
-        *,
-        single: bool,
-        num_elites: int,
-        due_time: float | None = None,
-    ) -> Plan:
-        """Run the requests and put their results together in the order of their rows."""
-        waiting, results, made = sum(len(rows) for rows, _ in requests), [], []
-        for rows, request in requests:
-            timed = request
-            if due_time is not None:
-                # Each request has its robots' share of the time that is left.
-                left = max(0.0, due_time - time.perf_counter()) * len(rows) / waiting
-                timed = dataclasses.replace(request, deadline_s=left)
-            result = rank(live.engine, timed, objective)
-            waiting -= len(rows)
-            results.append(result)
-            made.append((rows, _as_made(request, result)))
-        levels = [
-            result.level or Level.of_all(self.spec, request)
-            for result, (_, request) in zip(results, requests, strict=True)
-        ]
-        merged = merge(results, [rows for rows, _ in requests])
-        best, robots = merged.best, np.arange(len(merged.best))
-        actions, states, scores, violations = (
-            part.astype(np.float32, copy=False)
-            for part in (merged.actions, merged.states, merged.scores, merged.violations)
-        )
-        if np.isnan(scores[robots, best]).any() or not np.isfinite(actions[robots, best]).all():
-            raise RuntimeError("the model gave no candidate with finite actions and a score")
-        late = due_time is not None and time.perf_counter() > due_time
-        level = dataclasses.replace(Level.least(levels), missed=late)
-        origin = Origin(
-            live.sha256,
-            self.backend,
-            self.dtype,
-            single,
-            None if objective is None else objective_name(objective),
-            num_elites,
-            tuple(made),
-        )
-        elites = elites_of(merged, num_elites)
-        # Backends keep to the bounds; what moves a robot does not rest on that.
-        chosen = elite_mean(actions, elites).clip(self._low, self._high)
-        expected = elite_mean(states, elites)
-        if single:
-            return Plan(
-                chosen[0, 0], int(best[0]), actions[0], states[0], scores[0], violations[0],
-                chosen[0], expected[0], level, origin,
-            )  # fmt: skip
-        return Plan(
-            chosen[:, 0], best, actions, states, scores, violations, chosen, expected, level, origin
-        )
-
-
-def _as_made(request: PlanRequest, result: PlanResult) -> PlanRequest:
-    """The request of this very result, whatever the machine's pace: a deadline's cuts as levels."""
-    cut = result.level is not None and not result.level.complete
-    return dataclasses.replace(request, levels=result.levels if cut else None)
-
 
 def _seed(seed: Any) -> int:
     return inputs.integer("seed", seed, 0, (1 << 64) - 1)
@@ -526,7 +457,3 @@ def _indices(name: str, values: Any, end: int) -> np.ndarray:
     if not whole or np.any((array < 0) | (array >= end)):
         raise ValueError(f"{name} must be a list of integers from 0 to {end - 1}, got {values!r}")
     return array.astype(np.int64)
-
-
-def _bounds(bounds: tuple[float | None, ...], absent: float) -> np.ndarray:
-    return np.array([absent if bound is None else bound for bound in bounds], np.float32)

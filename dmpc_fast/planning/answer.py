@@ -1,0 +1,113 @@
+"""From requests to a plan: rank the candidates, put several requests together, choose what to run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from dmpc_fast.backends.base import Level, PlanRequest, PlanResult
+from dmpc_fast.planning.elites import elite_mean, elites_of
+from dmpc_fast.planning.live_model import LiveModel
+from dmpc_fast.planning.plan import Origin, Plan
+from dmpc_fast.planning.ranking import Objective, merge, objective_name, rank
+from dmpc_fast.spec import ModelSpec
+
+#: Rows of the robots that a request is for, and the request.
+Part = tuple[np.ndarray, PlanRequest]
+
+
+class Answerer:
+    """Makes plans of requests, for one model's sizes and bounds.
+
+    spec: the model. backend, dtype: names that plans record as their origin.
+    """
+
+    def __init__(self, spec: ModelSpec, backend: str, dtype: str) -> None:
+        self._spec, self._backend, self._dtype = spec, backend, dtype
+        environment = spec.environment
+        self._low = _bounds(environment.action_low, -math.inf)
+        self._high = _bounds(environment.action_high, math.inf)
+
+    def answer(
+        self,
+        live: LiveModel,
+        requests: Sequence[Part],
+        objective: Objective | None,
+        *,
+        single: bool,
+        num_elites: int,
+        due_time: float | None = None,
+    ) -> Plan:
+        """Run the requests and put their results together in the order of their rows.
+
+        due_time: when the plan should be ready, as `time.perf_counter` counts. Raises RuntimeError
+        where no candidate has finite actions and a score.
+        """
+        results, made = _run(live, requests, objective, due_time)
+        levels = [
+            result.level or Level.of_all(self._spec, request)
+            for result, (_, request) in zip(results, requests, strict=True)
+        ]
+        merged = merge(results, [rows for rows, _ in requests])
+        best, robots = merged.best, np.arange(len(merged.best))
+        actions, states, scores, violations = (
+            part.astype(np.float32, copy=False)
+            for part in (merged.actions, merged.states, merged.scores, merged.violations)
+        )
+        if np.isnan(scores[robots, best]).any() or not np.isfinite(actions[robots, best]).all():
+            raise RuntimeError("the model gave no candidate with finite actions and a score")
+        late = due_time is not None and time.perf_counter() > due_time
+        level = dataclasses.replace(Level.least(levels), missed=late)
+        origin = Origin(
+            live.sha256,
+            self._backend,
+            self._dtype,
+            single,
+            None if objective is None else objective_name(objective),
+            num_elites,
+            made,
+        )
+        elites = elites_of(merged, num_elites)
+        # Backends keep to the bounds; what moves a robot does not rest on that.
+        chosen = elite_mean(actions, elites).clip(self._low, self._high)
+        expected = elite_mean(states, elites)
+        if single:
+            return Plan(
+                chosen[0, 0], int(best[0]), actions[0], states[0], scores[0], violations[0],
+                chosen[0], expected[0], level, origin,
+            )  # fmt: skip
+        return Plan(
+            chosen[:, 0], best, actions, states, scores, violations, chosen, expected, level, origin
+        )
+
+
+def _run(
+    live: LiveModel, requests: Sequence[Part], objective: Objective | None, due_time: float | None
+) -> tuple[list[PlanResult], tuple[Part, ...]]:
+    """Every request's result, and the requests as they could be made again."""
+    waiting, results, made = sum(len(rows) for rows, _ in requests), [], []
+    for rows, request in requests:
+        timed = request
+        if due_time is not None:
+            # Each request has its robots' share of the time that is left.
+            left = max(0.0, due_time - time.perf_counter()) * len(rows) / waiting
+            timed = dataclasses.replace(request, deadline_s=left)
+        result = rank(live.engine, timed, objective)
+        waiting -= len(rows)
+        results.append(result)
+        made.append((rows, _as_made(request, result)))
+    return results, tuple(made)
+
+
+def _as_made(request: PlanRequest, result: PlanResult) -> PlanRequest:
+    """The request of this very result, whatever the machine's pace: a deadline's cuts as levels."""
+    cut = result.level is not None and not result.level.complete
+    return dataclasses.replace(request, levels=result.levels if cut else None)
+
+
+def _bounds(bounds: tuple[float | None, ...], absent: float) -> np.ndarray:
+    return np.array([absent if bound is None else bound for bound in bounds], np.float32)
