@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dmpc_fast.data.minari import load_episodes
 from dmpc_fast.model_file import load_model
 from dmpc_fast.spec import PRESETS, STAGES, ModelSpec, preset_stages
+from dmpc_fast.training.adaptation import Adaptation
 from dmpc_fast.training.distill import student_losses
 from dmpc_fast.training.distillation import carried_on
 from dmpc_fast.training.distributed import processes
@@ -151,6 +152,10 @@ def finetune(
     out: str | Path,
     steps: int = FINETUNE_STEPS,
     learning_rate: float = 3e-4,
+    method: Literal["full", "last_layers", "lora"] = "full",
+    last_layers: int = 1,
+    lora_rank: int = 8,
+    lora_alpha: float = 16.0,
     resume: bool = False,
     progress: bool = True,
     device: str | None = None,
@@ -161,11 +166,18 @@ def finetune(
 
     Proposal, objective and normaliser stay those of `model`. Where `model` is a student, its
     dynamics keep the student's own loss, on the new data in place of the teacher, and with it their
-    sampler; the new file's provenance names that loss. Arguments as in `train`.
+    sampler; the new file's provenance names that loss.
+
+    Args:
+        model: model file. dataset, out, resume, settings and the rest: as in `train`.
+        steps: optimiser steps. learning_rate: the highest of the schedule.
+        method, last_layers, lora_rank, lora_alpha: which weights change, see `Adaptation`; the file's
+            format is the same for all.
 
     Returns:
         Path of the new model file, ``out/model.safetensors``.
     """
+    adaptation = Adaptation(method, last_layers, lora_rank, lora_alpha)
     out, ids = Path(out), [dataset] if isinstance(dataset, str) else list(dataset)
     refuse_existing(out, resume)
     parent = load_model(model)
@@ -184,6 +196,7 @@ def finetune(
             details = {
                 "recipe": "finetune",
                 "parent": parent.sha256,
+                "adaptation": dataclasses.asdict(adaptation),
                 **carried_on(parent.spec.provenance),
             }
             spec = dataclasses.replace(
@@ -203,6 +216,7 @@ def finetune(
             training,
             initial=network_tensors(parent),
             losses=student_losses(spec, training),
+            adaptation=Adaptation.from_provenance(spec.provenance),
             device=device,
             processes=group,
             progress=progress,

@@ -16,6 +16,7 @@ from dmpc_fast.model_file import save_model, write_atomically
 from dmpc_fast.models.network import TrajectoryTransformer
 from dmpc_fast.normalizer import Normalizer
 from dmpc_fast.spec import STAGES, ModelSpec
+from dmpc_fast.training.adaptation import Adaptation
 from dmpc_fast.training.batches import StageBatches
 from dmpc_fast.training.checkpoint import (
     Checkpoint,
@@ -60,6 +61,7 @@ class Trainer:
         initial: tensors (names of the model file) to start from; needed for stages that are not
             trained, as in fine-tuning.
         losses: of the stages that do not learn as in ordinary training.
+        adaptation: which weights of the trained stages may change; all where None.
         device: where to train. processes: who else takes part. progress: show a bar.
         callbacks: called at every logged step.
     """
@@ -75,6 +77,7 @@ class Trainer:
         *,
         initial: dict[str, Tensor] | None = None,
         losses: Mapping[str, StageLoss] | None = None,
+        adaptation: Adaptation | None = None,
         device: str | torch.device | None = None,
         processes: Processes | None = None,
         progress: bool = True,
@@ -83,6 +86,7 @@ class Trainer:
         self.out, self.spec, self.normalizer, self.settings = out, spec, normalizer, settings
         self._train, self._validation = train, validation
         self._initial, self._losses = initial or {}, dict(losses or {})
+        self._adaptation = adaptation
         default = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = torch.device(device or default)
         self._processes = processes or Processes()
@@ -155,6 +159,7 @@ class Trainer:
             device=self._device,
             processes=self._processes,
             loss=self._loss(stage),
+            adaptation=self._adaptation,
         )
         if checkpoint is not None:
             trainer.load_state(unprefixed("current", checkpoint.tensors))
@@ -183,7 +188,7 @@ class Trainer:
                 metrics.advance(f"{stage} {values['loss']:.4f}" if "loss" in values else "")
             if step % settings.checkpoint_every == 0 and step < total:
                 self._checkpoint(stage, step, trainer.state())
-        self._finished |= prefixed(stage, trainer.average.state_dict())
+        self._finished |= prefixed(stage, trainer.weights())
         self._finish_stage(stage)
 
     def _loss(self, stage: str) -> StageLoss | None:
@@ -265,6 +270,7 @@ class Trainer:
             dataclasses.replace(self.settings, compile=False),
             device=self._device,
             processes=self._processes,
+            adaptation=self._adaptation,
         )
         if initial := unprefixed(following.stage, self._initial):
             following.load_weights(initial)

@@ -12,6 +12,12 @@ from torch import Tensor, nn
 
 from dmpc_fast.models.network import TrajectoryTransformer
 from dmpc_fast.spec import ModelSpec
+from dmpc_fast.training.adaptation import (
+    Adaptation,
+    load_trained,
+    merged_state,
+    prepare_members,
+)
 from dmpc_fast.training.batches import Batch
 from dmpc_fast.training.checkpoint import clone, prefixed, unprefixed
 from dmpc_fast.training.distributed import Processes
@@ -28,6 +34,7 @@ class StageTrainer:
         spec: the model. stage: which of its stages. settings: how to train it.
         device: where. processes: who else takes part.
         loss: what the stage learns from; that of ordinary training where None.
+        adaptation: which weights may change; all where None.
     """
 
     def __init__(
@@ -39,16 +46,18 @@ class StageTrainer:
         device: torch.device,
         processes: Processes,
         loss: StageLoss | None = None,
+        adaptation: Adaptation | None = None,
     ) -> None:
         self.stage, self.settings = stage, settings
         self._device, self._processes = device, processes
         # Initial weights are a function of seed and stage, whatever was trained before.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed * len(spec.stages) + sorted(spec.stages).index(stage))
-            networks = [
+            networks = nn.ModuleList(
                 TrajectoryTransformer(spec, stage) for _ in range(spec.stages[stage].members)
-            ]
-        self.network = nn.ModuleList(networks).to(device)
+            )
+            prepare_members(networks, adaptation or Adaptation())
+        self.network = networks.to(device)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         decayed = [p for p in self._parameters() if p.ndim >= 2]
         plain = [p for p in self._parameters() if p.ndim < 2]
@@ -170,5 +179,9 @@ class StageTrainer:
 
     def load_weights(self, tensors: dict[str, Tensor]) -> None:
         """Start from trained weights (names of the model file without the stage)."""
-        self.network.load_state_dict(tensors)
-        self.average.load_state_dict(tensors)
+        load_trained(self.network, tensors)
+        load_trained(self.average, tensors)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The averaged weights that ship, by the names that `load_weights` takes."""
+        return merged_state(self.average)
