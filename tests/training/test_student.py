@@ -105,7 +105,9 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
         loss = StudentLoss(Distillation(method=method, huber=0.03), 50, teacher)  # type: ignore[arg-type]
         whole, _ = loss(student, batch, 12)  # type: ignore[arg-type]
         parts = [
-            loss(student, Batch(*(x[rows] if x.ndim else x for x in batch)), 12)[0]  # type: ignore[arg-type]
+            loss(student, Batch(*(x[rows] if x is not None and x.ndim else x for x in batch)), 12)[
+                0
+            ]  # type: ignore[arg-type]
             for rows in (slice(0, 5), slice(5, 12))
         ]
         torch.testing.assert_close(sum(parts), whole)
