@@ -46,6 +46,10 @@ EXPERIMENTS = {
         "dmpc_fast.rivals.dynamics",
         "F steps at once against single-step diffusion, a perceptron and five of them",
     ),
+    "finetuning": (
+        "dmpc_fast.rivals.finetuning",
+        "all weights, last layers, low-rank; a student itself, or its teacher distilled again",
+    ),
     "joint": (
         "dmpc_fast.rivals.joint",
         "one denoiser of states and actions against the pair, before and after play",

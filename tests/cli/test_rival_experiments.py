@@ -65,6 +65,25 @@ def test_severity(tmp_path: Path) -> None:
     assert "| ankle-0.25 |" in table and "| v4-friction |" in table
 
 
+def test_finetuning(tmp_path: Path, walker_data: str) -> None:
+    command = ["experiment", "finetuning", "--max-steps", "40", "--train-steps", "2", *SMALL]
+    assert main([*command, "--finetune-steps", "2"]) == 0
+    folder = tmp_path / "r" / "finetuning"
+    rows = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))["result"]
+        for path in folder.glob("*.json")
+    }
+    students = {"student-before", "student-direct", "student-redistilled"}
+    assert set(rows) == {"before", "full", "last-layers", "lora"} | students
+    errors = {name: tuple(row["defect"]["errors"]) for name, row in rows.items()}
+    assert len(set(errors.values())) == len(rows) and len(errors["lora"]) == 32
+    table = (folder / "table.md").read_text(encoding="utf-8")
+    assert "| last-layers |" in table and "| student-redistilled |" in table
+    # The student's file says how it was made, and is one of the models that are kept.
+    kept = {path.name.partition("-")[0] for path in (tmp_path / "r" / "models").iterdir()}
+    assert {"finetune", "distill"} <= kept
+
+
 def test_joint(tmp_path: Path, walker_data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmpc_fast.rivals.joint.COMPARED_STATES", 3)
     command = ["experiment", "joint", "--max-steps", "40", "--train-steps", "3", *SMALL]

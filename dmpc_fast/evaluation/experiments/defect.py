@@ -23,8 +23,9 @@ MODEL, TASK = "walker2d", "Walker2d-v5"
 DEFECT = "actuator[foot_joint].ctrlrange=-0.5,0.5"
 #: Episodes of play data; the last is the paper's.
 PLAY_EPISODES = (1, 5, 20, 100)
-#: Play data and its episodes' seeds are never those of an evaluation.
-PLAY_SEED = 100
+#: Seeds of episodes of play data, and of those that prediction errors are measured on; neither are
+#: those of an evaluation.
+PLAY_SEED, TEST_SEED = 100, 1000
 
 
 def play_episodes(common: Common) -> tuple[int, ...]:
@@ -37,8 +38,14 @@ def play_data(common: Common, episodes: int) -> str:
 
     More episodes begin with the same ones.
     """
+    return recorded(common, "defect", episodes, (DEFECT,), PLAY_SEED)
+
+
+def recorded(common: Common, label: str, episodes: int, modify: Sequence[str], seed: int) -> str:
+    """Id of a dataset of the unadapted planner on a robot changed by `modify`, recorded if it is not
+    there. label: what no other `modify` and `seed` have."""
     sha256 = load_model(common.model(MODEL)).sha256
-    dataset = f"play-{sha256[:8]}/walker2d-defect/{_play_name(common, episodes)}-v0"
+    dataset = f"play-{sha256[:8]}/walker2d-{label}/{_play_name(common, episodes)}-v0"
     # It is there as a whole or not at all.
     with contextlib.suppress(FileExistsError):
         collect(
@@ -46,12 +53,12 @@ def play_data(common: Common, episodes: int) -> str:
             dataset,
             model=common.model(MODEL),
             episodes=episodes,
-            seed=PLAY_SEED,
+            seed=seed,
             backend=common.backend,
             dtype=common.dtype,
             num_samples=common.num_samples,
             num_elites=common.num_elites,
-            modify=(DEFECT,),
+            modify=modify,
             batch=common.batch,
             max_steps=common.max_steps,
             planner_options=common.options(),
