@@ -96,10 +96,25 @@ EngineRequest request_from(const py::dict& d) {
     return r;
 }
 
-cuda::Precision precision_of(const std::string& name) {
-    if (name == "bf16") return cuda::Precision::bf16;
-    if (name == "float32") return cuda::Precision::float32;
-    throw py::value_error("precision must be 'float32' or 'bf16', got '" + name + "'");
+/// dtype: what operands are rounded to. kind: the instruction, or "auto" for the device's best.
+cuda::Product product_of(const std::string& dtype, const std::string& kind, int device) {
+    if (kind != "auto" && kind != "mma" && kind != "wgmma") {
+        throw py::value_error("product must be 'auto', 'mma' or 'wgmma', got '" + kind + "'");
+    }
+    if (dtype != "float32" && dtype != "tf32" && dtype != "bf16") {
+        throw py::value_error("dtype must be 'float32', 'tf32' or 'bf16', got '" + dtype + "'");
+    }
+    const cuda::DeviceProperties properties = cuda::properties(device);
+    const cuda::Product best = cuda::bf16_product(properties.major, properties.minor);
+    if (kind == "wgmma" && (dtype != "bf16" || best != cuda::Product::wgmma_bf16)) {
+        throw py::value_error(
+            "product 'wgmma' needs dtype 'bf16' and a device of compute "
+            "capability 9.0, got '" +
+            dtype + "' and " + properties.name);
+    }
+    if (dtype == "tf32") return cuda::Product::mma_tf32;
+    if (dtype == "float32") return cuda::Product::fma_float32;
+    return kind == "mma" ? cuda::Product::mma_bf16 : best;
 }
 
 py::dict run(cuda::Engine& engine, const py::dict& given) {
@@ -146,13 +161,13 @@ void define(py::module_& m) {
     m.attr("RANK") = static_cast<unsigned>(cuda::kRank);
     m.def("refusal", &cuda::refusal, "Why no device can be used; empty where one can.");
     py::class_<cuda::Engine>(m, "Engine")
-        .def(py::init([](const py::dict& model, const std::string& precision, int device,
-                         int candidates, int cluster) {
-                 return std::make_unique<cuda::Engine>(model_from(model), precision_of(precision),
-                                                       device,
+        .def(py::init([](const py::dict& model, const std::string& dtype, int device,
+                         const std::string& product, int candidates, int cluster) {
+                 return std::make_unique<cuda::Engine>(model_from(model),
+                                                       product_of(dtype, product, device), device,
                                                        cuda::ForcedChoice{candidates, cluster});
              }),
-             py::arg("model"), py::arg("precision"), py::arg("device") = 0,
+             py::arg("model"), py::arg("dtype"), py::arg("device") = 0, py::arg("product") = "auto",
              py::arg("candidates") = 0, py::arg("cluster") = 0)
         .def("run", &run, py::arg("request"))
         .def("choose", &choose, py::arg("request"));

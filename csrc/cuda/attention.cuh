@@ -10,14 +10,14 @@
 namespace dmpc::cuda {
 
 /// One tile of queries of one head, by a warp. The result replaces the queries.
-/// head: queries of row 0, with keys and values `size` elements further each. buffer: 16 rows of
+/// head: queries, with keys and values `size` columns further each. buffer: 16 rows of
 /// the span's length, of this warp.
 template <class P>
-DMPC_DEVICE void attend(typename P::Element* head, int size, int stride, int row, int rows,
+DMPC_DEVICE void attend(const Rows<typename P::Element>& head, int size, int row, int rows,
                         int tokens, float scale, float* buffer) {
     const int g = device::lane() / 4, t = device::lane() % 4;
     const Span span = key_span(row, rows, tokens);
-    const typename P::Element *keys = head + size, *values = head + 2 * size;
+    const Rows<typename P::Element> keys = head.from(size), values = head.from(2 * size);
     int low[2], high[2];
     float top[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0};
     for (int half = 0; half < 2; ++half) {
@@ -29,8 +29,7 @@ DMPC_DEVICE void attend(typename P::Element* head, int size, int stride, int row
     for (int key = 0; key < span.count; key += kTile) {
         float sums[2][4] = {};
         for (int d = 0; d < size; d += kTile) {
-            P::multiply_rows(sums, head + row * stride + d, keys + (span.first + key) * stride + d,
-                             stride);
+            P::multiply_rows(sums, head, row, keys, span.first + key, d);
         }
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
@@ -60,13 +59,13 @@ DMPC_DEVICE void attend(typename P::Element* head, int size, int stride, int row
     for (int d = 0; d < size; d += kTile) {
         float sums[2][4] = {};
         for (int key = 0; key < span.count; key += kTile) {
-            P::multiply_weights(sums, buffer + key, span.count,
-                                values + (span.first + key) * stride + d, stride);
+            P::multiply_weights(sums, buffer + key, span.count, values, span.first + key, d);
         }
         for (int part = 0; part < 2; ++part) {
-            typename P::Element* to = head + (row + g) * stride + d + part * 8 + 2 * t;
-            P::store(to, sums[part][0] / total[0], sums[part][1] / total[0]);
-            P::store(to + 8 * stride, sums[part][2] / total[1], sums[part][3] / total[1]);
+            const int column = d + part * 8 + 2 * t;
+            P::store(head.at(row + g, column), sums[part][0] / total[0], sums[part][1] / total[0]);
+            P::store(head.at(row + g + 8, column), sums[part][2] / total[1],
+                     sums[part][3] / total[1]);
         }
     }
     device::sync_warp();  // the buffer is free again

@@ -35,7 +35,8 @@ endif()
 if(DMPC_CUDA_EMULATED)
   # No extras: link-time optimisation loses the symbols of the assembly.
   pybind11_add_module(_cuda_emulated NO_EXTRAS ${DMPC_CUDA_HOST} csrc/cuda/emulated/device.cpp
-    csrc/cuda/emulated/fiber.cpp csrc/cuda/emulated/launch.cpp csrc/cuda/emulated/runtime.cpp)
+    csrc/cuda/emulated/fiber.cpp csrc/cuda/emulated/launch.cpp csrc/cuda/emulated/runtime.cpp
+    csrc/cuda/emulated/transfers.cpp csrc/cuda/emulated/warpgroup.cpp)
   target_compile_definitions(_cuda_emulated PRIVATE DMPC_CUDA_EMULATED)
   target_compile_options(_cuda_emulated PRIVATE -Wno-unknown-pragmas)
   target_include_directories(_cuda_emulated PRIVATE csrc)

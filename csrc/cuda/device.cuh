@@ -66,6 +66,9 @@ DMPC_DEVICE float shuffle_from(float value, int lane) {
     return __shfl_sync(0xFFFFFFFFu, value, lane);
 }
 
+/// The same in all lanes: says so to the compiler.
+DMPC_DEVICE int uniform(int value) { return __shfl_sync(0xFFFFFFFFu, value, 0); }
+
 DMPC_DEVICE std::uint32_t shared_address(const void* pointer) {
     return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
@@ -113,6 +116,24 @@ DMPC_DEVICE void multiply_tile(float (&sums)[4], const std::uint32_t (&a)[4], st
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/// The same with tf32, 16 x 8 times 8 x 8: a holds rows g and g + 8 in turns, of column t and then
+/// of t + 4; b rows t and t + 4 of column g.
+DMPC_DEVICE void multiply_tile_tf32(float (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                    std::uint32_t b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/// To nearest, ties away from zero.
+DMPC_DEVICE std::uint32_t round_tf32(float value) {
+    std::uint32_t rounded;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(value));
+    return rounded;
+}
+
 /// Two numbers rounded to bf16, the first in the lower half.
 DMPC_DEVICE std::uint32_t pack_bf16(float first, float second) {
     const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
@@ -137,5 +158,7 @@ DMPC_DEVICE std::uint32_t high_product(std::uint32_t a, std::uint32_t b) { retur
 
 }  // namespace device
 }  // namespace dmpc::cuda
+
+#include "device_sm90.cuh"
 
 #endif

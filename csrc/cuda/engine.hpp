@@ -88,7 +88,7 @@ class Engine {
 public:
     /// Packs the model and copies it to the device. Throws std::runtime_error where the device
     /// refuses, std::invalid_argument for a tensor that is missing or of another size.
-    Engine(EngineModel model, Precision precision, int device, ForcedChoice forced);
+    Engine(EngineModel model, Product product, int device, ForcedChoice forced);
     ~Engine();
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;
@@ -113,7 +113,7 @@ private:
     Network network_of(std::size_t index, const std::uint8_t* base) const;
 
     EngineModel model_;
-    Precision precision_;
+    Product product_;
     int device_;
     ForcedChoice forced_;
     DeviceProperties properties_;

@@ -38,7 +38,7 @@ std::vector<float> transposed(const std::vector<float>& values, int outputs, int
 }
 
 /// The four matrices of a layer, packed one after another.
-void pack_layer(const NetworkModel& n, const std::string& prefix, Precision p, std::uint8_t* to) {
+void pack_layer(const NetworkModel& n, const std::string& prefix, Product p, std::uint8_t* to) {
     const LayerShape shape = shape_of(n);
     const int inner = n.heads * n.head_size, head = n.head_size, padded = shape.padded_head;
     const int width = n.width, mlp = n.mlp;
@@ -84,9 +84,9 @@ void append_biases(const NetworkModel& n, const std::string& prefix, std::vector
 
 }  // namespace
 
-Engine::Engine(EngineModel model, Precision precision, int device, ForcedChoice forced)
+Engine::Engine(EngineModel model, Product product, int device, ForcedChoice forced)
     : model_(std::move(model)),
-      precision_(precision),
+      product_(product),
       device_(device),
       forced_(forced),
       properties_(properties(device)) {
@@ -146,7 +146,7 @@ Engine::Places Engine::load_network(const NetworkModel& n, std::vector<std::uint
     keep("final.out.bias", outputs);
     std::vector<float> modulation, modulation_bias, biases;
     const LayerShape shape = shape_of(n);
-    const auto layer_bytes = static_cast<std::size_t>(shape.bytes(precision_));
+    const auto layer_bytes = static_cast<std::size_t>(shape.bytes(product_));
     std::vector<std::uint8_t> weights(layer_bytes * static_cast<std::size_t>(n.layers));
     for (int layer = 0; layer <= n.layers; ++layer) {
         const bool last = layer == n.layers;
@@ -157,7 +157,7 @@ Engine::Places Engine::load_network(const NetworkModel& n, std::vector<std::uint
         modulation.insert(modulation.end(), weight.begin(), weight.end());
         modulation_bias.insert(modulation_bias.end(), bias.begin(), bias.end());
         if (last) break;
-        pack_layer(n, prefix, precision_,
+        pack_layer(n, prefix, product_,
                    weights.data() + layer_bytes * static_cast<std::size_t>(layer));
         append_biases(n, prefix, biases);
     }

@@ -53,7 +53,7 @@ PlanChoice Engine::choose(const EngineRequest& request) {
 }
 
 PlanChoice Engine::choose_anew(const EngineRequest& request) const {
-    PlanSizes sizes{{}, {}, request.robots, precision_};
+    PlanSizes sizes{{}, {}, request.robots, product_};
     int proposal = 0, dynamics = 0;
     for (const GroupModel& group : request.groups) {
         sizes.groups.push_back(group.count);
@@ -221,7 +221,7 @@ EngineResult Engine::run(const EngineRequest& r) {
         copy_to_device(p.states, r.states.data(), r.states.size() * 4, stream_);
     }
     check(launch_condition(p, max_width, stream_), "launch of the conditions");
-    check(launch_plan(p, precision_, stream_), "launch of the plan");
+    check(launch_plan(p, product_, stream_), "launch of the plan");
     std::vector<std::uint8_t> back(room.total() - results);
     copy_to_host(back.data(), space + results, back.size(), stream_);
     wait_for(stream_);

@@ -19,7 +19,14 @@ __global__ void __launch_bounds__(kThreads) modulation_kernel(const PlanParams p
 
 template <class P>
 __global__ void __launch_bounds__(kThreads, 1) plan_kernel(const PlanParams params) {
-    plan_block<P>(params, shared_memory);
+#if !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    if constexpr (P::kWarpgroups) {
+        __trap();  // never launched: see bf16_product
+    } else
+#endif
+    {
+        plan_block<P>(params, shared_memory);
+    }
 }
 
 template <class P>
@@ -56,10 +63,15 @@ int launch_condition(const PlanParams& params, int max_width, Stream_t stream) n
     return cudaGetLastError();
 }
 
-int launch_plan(const PlanParams& params, Precision precision, Stream_t stream) noexcept {
+int launch_plan(const PlanParams& params, Product product, Stream_t stream) noexcept {
     const auto on = static_cast<cudaStream_t>(stream);
-    return precision == Precision::bf16 ? launch_plan_of<Bf16>(params, on)
-                                        : launch_plan_of<Float32>(params, on);
+    switch (product) {
+        case Product::fma_float32: return launch_plan_of<Float32>(params, on);
+        case Product::mma_tf32: return launch_plan_of<Tf32>(params, on);
+        case Product::mma_bf16: return launch_plan_of<Bf16>(params, on);
+        case Product::wgmma_bf16: return launch_plan_of<Bf16Warpgroup>(params, on);
+    }
+    return cudaErrorInvalidValue;
 }
 
 }  // namespace dmpc::cuda

@@ -18,6 +18,6 @@ inline constexpr int kModulationSlices = 32;
 int launch_condition(const PlanParams& params, int max_width, Stream_t stream) noexcept;
 
 /// The plan, or the stages that `params.stages` names. Returns a cudaError_t, 0 for success.
-int launch_plan(const PlanParams& params, Precision precision, Stream_t stream) noexcept;
+int launch_plan(const PlanParams& params, Product product, Stream_t stream) noexcept;
 
 }  // namespace dmpc::cuda

@@ -71,9 +71,9 @@ DMPC_DEVICE Stream<typename P::Element> make_stream(const Network& n, const Shar
     const int first = rank * each < padded ? rank * each : padded;
     const int last = first + each < padded ? first + each : padded;
     return {reinterpret_cast<float*>(shared + layout.stream),
-            reinterpret_cast<typename P::Element*>(shared + layout.operand),
+            {reinterpret_cast<typename P::Element*>(shared + layout.operand), layout.operand_stride,
+             layout.operand_panel},
             reinterpret_cast<float*>(shared + layout.part),
-            layout.operand_stride,
             layout.part_stride,
             first,
             last,
@@ -88,19 +88,20 @@ template <class P>
 DMPC_DEVICE_CALL void evaluate(const Network& n, int horizon, const Candidates& c,
                                const Features& features, const Modulation& modulation,
                                const Stream<typename P::Element>& s,
-                               const Room<typename P::Element>& room) {
+                               Room<typename P::Element>& room) {
     const LayerShape shape = layer_shape(n);
     const int tiles = ceil_divide(s.rows, kTile);
     embed(n, horizon, c, features, s);
     Update update{nullptr, nullptr};
     for (int layer = 0; layer < n.layers; ++layer) {
-        const std::uint8_t* weights = n.weights + layer * shape.bytes(P::kPrecision);
+        const std::uint8_t* weights = n.weights + layer * shape.bytes(P::kProduct);
         const float* biases = n.biases + layer * shape.biases();
         const float* added = biases + shape.biases() - 2 * n.width;
         for (int part = 0; part < 2; ++part) {
             const float* own = modulation.block(layer, part);
             gather_and_hand_out<P>(s, update, own, own + n.width);
             // Operands are complete, and all parts have been read.
+            publish<P>();
             device::sync_cluster();
             if (part == 0) {
                 attention<P>(n, weights, biases, s, room, tiles);

@@ -18,12 +18,32 @@ inline std::uint16_t round_to_bf16(float value) {
     return static_cast<std::uint16_t>((word + 0x7FFF + (word >> 16 & 1)) >> 16);
 }
 
+/// 10 bits of mantissa: to nearest, ties away from zero, as cvt.rna does.
+inline float round_to_tf32(float value) {
+    std::uint32_t word;
+    std::memcpy(&word, &value, sizeof word);
+    word = (word + 0x1000) & 0xFFFFE000;
+    std::memcpy(&value, &word, sizeof word);
+    return value;
+}
+
 /// Bytes from a packed matrix's start to the element at inner dimension k and column n.
-constexpr std::int64_t packed_place(const PackedShape& shape, Precision p, int k, int n) {
+constexpr std::int64_t packed_place(const PackedShape& shape, Product p, int k, int n) {
     const int depth = unit_depth(p), unit_k = k / depth, unit_n = n / kTile;
     const std::int64_t unit = (std::int64_t{unit_n} * shape.units_deep(p) + unit_k) * kUnitBytes;
     const int inner = k % depth, column = n % kTile;
-    if (p == Precision::float32) return unit + (inner * kTile + column) * 4;
+    if (p == Product::fma_float32) return unit + (inner * kTile + column) * 4;
+    if (p == Product::mma_tf32) {
+        // Lane 4 (column % 8) + inner % 4 holds, for either half of the columns, its inner
+        // dimension and the one that is four further.
+        return unit + (column % 8 * 4 + inner % 4) * 16 + column / 8 * 8 + inner / 4 * 4;
+    }
+    if (p == Product::wgmma_bf16) {
+        // 8 columns of all inner dimensions, of 8 x 8 elements one after another: a column's eight
+        // inner dimensions lie together.
+        const std::int64_t group = std::int64_t{n / kPanel} * (shape.inner / kPanel);
+        return (group + k / kPanel) * kCoreBytes + n % kPanel * 16 + k % kPanel * 2;
+    }
     // Lane 4 (column % 8) + inner % 8 / 2 holds, for either half of the columns, the pair of lower
     // inner dimensions and the pair of those that are eight further.
     const int lane = column % 8 * 4 + inner % 8 / 2;
@@ -56,7 +76,7 @@ struct MatrixSource {
     }
 };
 
-inline void pack_matrix(const MatrixSource& source, const PackedShape& shape, Precision p,
+inline void pack_matrix(const MatrixSource& source, const PackedShape& shape, Product p,
                         std::uint8_t* to) {
     std::memset(to, 0, static_cast<std::size_t>(shape.bytes(p)));
     for (int n = 0; n < shape.columns; ++n) {
@@ -65,11 +85,12 @@ inline void pack_matrix(const MatrixSource& source, const PackedShape& shape, Pr
         for (int k = 0; k < shape.inner; ++k) {
             const int input = source_of(k, source.input_piece, source.input_padded, source.inputs);
             if (input < 0) continue;
-            const float value =
+            float value =
                 source
                     .values[static_cast<std::size_t>(std::int64_t{output} * source.inputs + input)];
             std::uint8_t* place = to + packed_place(shape, p, k, n);
-            if (p == Precision::float32) {
+            if (element_bytes(p) == 4) {
+                if (p == Product::mma_tf32) value = round_to_tf32(value);
                 std::memcpy(place, &value, sizeof value);
             } else {
                 const std::uint16_t half = round_to_bf16(value);

@@ -72,8 +72,11 @@ struct Units {
 /// Bytes from the start of a block's shared memory.
 struct SharedLayout {
     int stream, operand, part, work, scratch, total;
-    int part_stride, operand_stride, work_stride;  // elements
-    int scratch_bytes;                             // of a warp
+    int part_stride;                    // elements
+    int operand_stride, operand_panel;  // elements between rows, and between panels of 8 columns
+    int work_stride, work_panel, work_columns;
+    int scratch_bytes;  // of a warp
+    int barriers, zeros;
 };
 
 /// A whole plan. Members are read by all blocks; trajectories and results are written.

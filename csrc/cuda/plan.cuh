@@ -20,7 +20,7 @@ DMPC_DEVICE Candidates candidates_of(const PlanParams& p, int tile) {
 /// The objective's networks, all members, of the cluster's candidates.
 template <class P>
 DMPC_DEVICE void predict_objective(const PlanParams& p, const Candidates& c, std::uint8_t* shared,
-                                   const Room<typename P::Element>& room) {
+                                   Room<typename P::Element>& room) {
     const std::int64_t robot = std::int64_t{c.robot} * p.candidates * p.horizon;
     const Features features{p.x_states + robot * p.state_size, p.x_actions + robot * p.action_size};
     for (int member = 0; member < p.members; ++member) {
@@ -61,9 +61,7 @@ DMPC_DEVICE void plan_block(const PlanParams& p, std::uint8_t* shared) {
     const int rank = device::block() % p.cluster;
     const Candidates c = candidates_of(p, device::block() / p.cluster);
     const Group& group = p.group[c.group];
-    const Room<typename P::Element> room{
-        rank, p.cluster, reinterpret_cast<typename P::Element*>(shared + p.shared.work),
-        p.shared.work_stride, shared + p.shared.scratch + device::warp() * p.shared.scratch_bytes};
+    Room<typename P::Element> room = make_room<P>(p.shared, shared, rank, p.cluster);
     const Denoised actions{p.x_actions, p.actions, p.action_size, p.action_units, 0};
     const Denoised states{p.x_states, p.states, p.state_size, p.state_units, 1};
     const Stride stride = across_cluster(room);

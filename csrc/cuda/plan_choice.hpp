@@ -22,15 +22,17 @@ struct PlanSizes {
     std::vector<NetworkSizes> networks;
     std::vector<int> groups;
     int robots;
-    Precision precision;
+    Product product;
 };
 
 /// What the device can hold and do, per second. Rates are those of an H200, by data sheets and by
 /// measurements of others; they weigh choices against one another and promise nothing.
 struct DeviceLimits {
     int processors, shared_bytes, max_cluster;
-    double products_bf16 = 2.4e12, products_float32 = 0.2e12;  // multiply-adds of a processor
-    double l2_bytes = 5.5e12;                                  // of the chip
+    // Multiply-adds of a processor: 95 % of what is measured for wgmma, 60 % of that for mma.
+    double products_wgmma = 2.9e12, products_bf16 = 1.8e12, products_tf32 = 0.9e12;
+    double products_float32 = 0.2e12;
+    double l2_bytes = 5.5e12;  // of the chip
     double cluster_sync_s = 1.0e-6, block_sync_s = 0.3e-6;
 };
 
@@ -46,7 +48,8 @@ struct PlanChoice {
 /// Shared memory of a block that takes `candidates` candidates; `work_columns` as chosen.
 inline SharedLayout layout_of(const PlanSizes& sizes, int candidates, int cluster,
                               int work_columns) {
-    const int bytes = element_bytes(sizes.precision);
+    const int bytes = element_bytes(sizes.product);
+    const bool grouped = sizes.product == Product::wgmma_bf16;
     int own = 0, operand = 0, part = 0, rows = 0, width = 0, scratch = kRingBytes;
     for (const NetworkSizes& n : sizes.networks) {
         const int all = round_up(candidates * n.tokens, kTile);
@@ -59,17 +62,28 @@ inline SharedLayout layout_of(const PlanSizes& sizes, int candidates, int cluste
         }
     }
     SharedLayout layout{};
-    layout.operand_stride = width + kRowGap;
-    layout.part_stride = width + kRowGap;
-    layout.work_stride = work_columns + kRowGap;
-    operand = round_up(rows * layout.operand_stride * bytes, 128);
+    // Panels of 8 columns, row after row, are what descriptors of matrices can name. The gap keeps
+    // writes of one row apart.
+    const int held = operand_tiles(sizes.product, rows / kTile) * kTile;
+    const int panel = grouped ? (held + 1) * kPanel : kPanel;
+    layout.operand_stride = grouped ? kPanel : width + kRowGap;
+    layout.operand_panel = layout.work_panel = panel;
+    layout.part_stride = width + (grouped ? kRowGap / 2 : kRowGap);
+    layout.work_stride = grouped ? kPanel : work_columns + kRowGap;
+    layout.work_columns = work_columns;
+    const auto operand_bytes = [&](int columns) {
+        return (grouped ? columns / kPanel * panel : rows * (columns + kRowGap)) * bytes;
+    };
+    operand = round_up(operand_bytes(width), 128);
     part = round_up(rows * layout.part_stride * 4, 128);
     layout.scratch_bytes = round_up(scratch, 128);
     layout.operand = round_up(own, 128);
     layout.part = layout.operand + operand;
     layout.work = layout.part + part;
-    layout.scratch = layout.work + round_up(rows * layout.work_stride * bytes, 128);
-    layout.total = layout.scratch + kWarps * layout.scratch_bytes;
+    layout.scratch = layout.work + round_up(operand_bytes(work_columns), 128);
+    layout.barriers = layout.scratch + kWarps * layout.scratch_bytes;
+    layout.zeros = layout.barriers + kBarrierBytes;
+    layout.total = layout.zeros + kCoreBytes;
     // Ranking takes shared memory over.
     layout.total = std::max(layout.total, kThreads * 16);
     return layout;
@@ -95,6 +109,42 @@ inline std::optional<SharedLayout> fit_layout(const PlanSizes& sizes, int shared
     return std::nullopt;
 }
 
+inline double rate_of(Product product, const DeviceLimits& device) {
+    switch (product) {
+        case Product::fma_float32: return device.products_float32;
+        case Product::mma_tf32: return device.products_tf32;
+        case Product::mma_bf16: return device.products_bf16;
+        case Product::wgmma_bf16: return device.products_wgmma;
+    }
+    return 0;
+}
+
+/// How often weights are read from L2 for `tiles` tiles of rows.
+inline int passes(Product product, int tiles) {
+    if (product != Product::wgmma_bf16) return tiles / 4 + tiles / 2 % 2 + tiles % 2;
+    int count = 0;
+    for (int left = tiles; left > 0; left -= group_tiles(left)) ++count;
+    return count;
+}
+
+/// The rows that a product of `rows` rows takes as long as, at full rate. A warpgroup reads 64
+/// weights from shared memory for each inner dimension in the time of 32 rows, and then its rows.
+inline double rows_of_time(Product product, int rows) {
+    if (product != Product::wgmma_bf16) return rows;
+    double time = 0;
+    for (int left = rows / kTile; left > 0; left -= group_tiles(left)) {
+        const double own = group_tiles(left) * kTile;
+        time += std::max(own, 32 + own / 2);
+    }
+    return time;
+}
+
+/// How a device multiplies in bf16: by warpgroups on compute capability 9.0 alone, since later ones
+/// have dropped the instruction.
+constexpr Product bf16_product(int major, int minor) {
+    return major == 9 && minor == 0 ? Product::wgmma_bf16 : Product::mma_bf16;
+}
+
 /// The time that the rates predict for one way to cut.
 inline PlanChoice predict(const PlanSizes& sizes, const DeviceLimits& device, int candidates,
                           int cluster, const SharedLayout& layout) {
@@ -103,25 +153,30 @@ inline PlanChoice predict(const PlanSizes& sizes, const DeviceLimits& device, in
     const int blocks = sizes.robots * choice.tiles * cluster;
     const int together = std::max(1, device.processors / cluster) * cluster;
     const int waves = ceil_divide(blocks, together);
-    const double rate =
-        sizes.precision == Precision::bf16 ? device.products_bf16 : device.products_float32;
+    const double rate = rate_of(sizes.product, device);
     const double sync = cluster > 1 ? device.cluster_sync_s : device.block_sync_s;
     for (const NetworkSizes& n : sizes.networks) {
         const double times = static_cast<double>(n.evaluations) * n.layers;
-        const double bytes = static_cast<double>(n.layer.bytes(sizes.precision));
+        const double bytes = static_cast<double>(n.layer.bytes(sizes.product));
         const int rows = round_up(candidates * n.tokens, kTile);
-        const double weights = bytes / element_bytes(sizes.precision);
+        const double weights = bytes / element_bytes(sizes.product);
         // The busiest block of a cluster, since heads may not divide evenly.
         const double busiest =
             static_cast<double>(ceil_divide(n.layer.heads, cluster)) / n.layer.heads;
-        const int chunks = rows / 64 + rows / 32 % 2 + rows / 16 % 2;
-        choice.tensor_s += waves * times * rows * weights * busiest / rate;
+        const int chunks = passes(sizes.product, rows / kTile);
+        choice.tensor_s +=
+            waves * times * rows_of_time(sizes.product, rows) * weights * busiest / rate;
         choice.l2_s += times * bytes * chunks * blocks / cluster / device.l2_bytes;
         choice.sync_s += waves * times * (4 * sync + 6 * device.block_sync_s);
     }
     choice.predicted_s = std::max(choice.tensor_s, choice.l2_s) + choice.sync_s;
     choice.fill = static_cast<double>(blocks) / (static_cast<double>(waves) * device.processors);
     return choice;
+}
+
+/// Of two that are as fast where L2 is the limit, the one that keeps more processors busy.
+inline bool sooner(const PlanChoice& a, const PlanChoice& b) {
+    return a.predicted_s != b.predicted_s ? a.predicted_s < b.predicted_s : a.tensor_s < b.tensor_s;
 }
 
 /// The cut with the least predicted time; nothing where not even one candidate fits.
@@ -134,7 +189,7 @@ inline std::optional<PlanChoice> choose_plan(const PlanSizes& sizes, const Devic
             const auto layout = fit_layout(sizes, device.shared_bytes, candidates, cluster);
             if (!layout) break;
             const PlanChoice choice = predict(sizes, device, candidates, cluster, *layout);
-            if (!best || choice.predicted_s < best->predicted_s) best = choice;
+            if (!best || sooner(choice, *best)) best = choice;
         }
     }
     return best;

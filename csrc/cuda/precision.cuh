@@ -10,23 +10,40 @@
 
 namespace dmpc::cuda {
 
-/// A matrix of rows in shared memory, whose inner dimension may lie in pieces: dimension k of a row
-/// is element (k / piece) * jump + k % piece.
+/// A matrix in shared memory: panels of 8 columns, `panel` elements apart, whose rows are `stride`
+/// elements apart. One row after another is a panel of 8.
 template <class Element>
-struct Operand {
-    const Element* data;
-    int stride, piece, jump;
+struct Rows {
+    Element* data;
+    int stride, panel;
 
-    DMPC_DEVICE const Element* at(int row, int k) const {
-        return data + row * stride + k / piece * jump + k % piece;
+    DMPC_DEVICE Element* at(int row, int column) const {
+        return data + column / kPanel * panel + row * stride + column % kPanel;
+    }
+    /// The same without the columns before `column`, a multiple of 8.
+    DMPC_DEVICE Rows from(int column) const {
+        return {data + column / kPanel * panel, stride, panel};
     }
 };
 
-/// Operands in bf16, products on tensor cores, sums in float32.
+/// Rows whose inner dimension may lie in pieces: dimension k is column (k / piece) * jump + k %
+/// piece.
+template <class Element>
+struct Operand {
+    Rows<Element> rows;
+    int piece, jump;
+
+    DMPC_DEVICE const Element* at(int row, int k) const {
+        return rows.at(row, k / piece * jump + k % piece);
+    }
+};
+
+/// Operands in bf16, products on tensor cores by `mma.sync`, sums in float32.
 struct Bf16 {
     using Element = bf16;
-    static constexpr Precision kPrecision = Precision::bf16;
-    static constexpr int kDepth = unit_depth(kPrecision);
+    static constexpr bool kWarpgroups = false;
+    static constexpr Product kProduct = Product::mma_bf16;
+    static constexpr int kDepth = unit_depth(kProduct);
     /// Whether lanes read units that others have copied.
     static constexpr bool kSharesUnits = false;
 
@@ -63,20 +80,21 @@ struct Bf16 {
         }
     }
 
-    /// sums += a[0..15] . b[0..15], both of 16 dimensions; rows of `stride` elements.
-    DMPC_DEVICE static void multiply_rows(float (&sums)[2][4], const bf16* a, const bf16* b,
-                                          int stride) {
+    /// sums += a b', rows [a_row, + 16) of a and [b_row, + 16) of b, both of columns [d, d + 16).
+    DMPC_DEVICE static void multiply_rows(float (&sums)[2][4], const Rows<bf16>& a, int a_row,
+                                          const Rows<bf16>& b, int b_row, int d) {
         const int lane = device::lane();
         std::uint32_t left[4], right[4];
-        device::load_tiles(left, a + lane % 16 * stride + lane / 16 * 8);
-        device::load_tiles(right, b + (lane % 8 + lane / 16 * 8) * stride + lane / 8 % 2 * 8);
+        device::load_tiles(left, a.at(a_row + lane % 16, d + lane / 16 * 8));
+        device::load_tiles(right, b.at(b_row + lane % 8 + lane / 16 * 8, d + lane / 8 % 2 * 8));
         device::multiply_tile(sums[0], left, right[0], right[1]);
         device::multiply_tile(sums[1], left, right[2], right[3]);
     }
 
-    /// sums += weights (16, 16) times values (16 rows, 16 columns).
+    /// sums += weights (16, 16) times values, rows [row, row + 16) of columns [d, d + 16).
     DMPC_DEVICE static void multiply_weights(float (&sums)[2][4], const float* weights,
-                                             int weight_stride, const bf16* values, int stride) {
+                                             int weight_stride, const Rows<bf16>& values, int row,
+                                             int d) {
         const int lane = device::lane();
         const float* own = weights + lane / 4 * weight_stride + lane % 4 * 2;
         const float* below = own + 8 * weight_stride;
@@ -84,80 +102,18 @@ struct Bf16 {
             device::pack_bf16(own[0], own[1]), device::pack_bf16(below[0], below[1]),
             device::pack_bf16(own[8], own[9]), device::pack_bf16(below[8], below[9])};
         std::uint32_t right[4];
-        device::load_tiles_transposed(right, values + lane % 16 * stride + lane / 16 * 8);
+        device::load_tiles_transposed(right, values.at(row + lane % 16, d + lane / 16 * 8));
         device::multiply_tile(sums[0], left, right[0], right[1]);
         device::multiply_tile(sums[1], left, right[2], right[3]);
     }
 };
 
-/// Everything in IEEE float32, which has no tensor cores.
-struct Float32 {
-    using Element = float;
-    static constexpr Precision kPrecision = Precision::float32;
-    static constexpr int kDepth = unit_depth(kPrecision);
-    static constexpr bool kSharesUnits = true;
-
-    DMPC_DEVICE static void store(float* to, float first, float second) {
-        to[0] = first;
-        to[1] = second;
-    }
-
-    /// A unit is (kDepth, 16), row after row.
-    template <int Rows>
-    DMPC_DEVICE static void multiply_units(float (&sums)[Rows][2 * kUnitsPerStage][4],
-                                           const Operand<float>& a, int row, int k,
-                                           const std::uint8_t* units, int count) {
-        const int g = device::lane() / 4, t = device::lane() % 4;
-        for (int depth = 0; depth < kDepth; ++depth) {
-            float left[Rows][2];
-#pragma unroll
-            for (int r = 0; r < Rows; ++r) {
-                left[r][0] = *a.at(row + r * kTile + g, k + depth);
-                left[r][1] = *a.at(row + r * kTile + g + 8, k + depth);
-            }
-#pragma unroll
-            for (int part = 0; part < 2 * kUnitsPerStage; ++part) {
-                if (part >= 2 * count) break;
-                const auto* b = reinterpret_cast<const float*>(units + part / 2 * kUnitBytes) +
-                                depth * kTile + part % 2 * 8 + 2 * t;
-#pragma unroll
-                for (int r = 0; r < Rows; ++r) add_outer(sums[r][part], left[r], b[0], b[1]);
-            }
-        }
-    }
-
-    DMPC_DEVICE static void multiply_rows(float (&sums)[2][4], const float* a, const float* b,
-                                          int stride) {
-        const int g = device::lane() / 4, t = device::lane() % 4;
-        for (int k = 0; k < kTile; ++k) {
-            const float left[2] = {a[g * stride + k], a[(g + 8) * stride + k]};
-            for (int part = 0; part < 2; ++part) {
-                const float* right = b + (part * 8 + 2 * t) * stride + k;
-                add_outer(sums[part], left, right[0], right[stride]);
-            }
-        }
-    }
-
-    DMPC_DEVICE static void multiply_weights(float (&sums)[2][4], const float* weights,
-                                             int weight_stride, const float* values, int stride) {
-        const int g = device::lane() / 4, t = device::lane() % 4;
-        for (int k = 0; k < kTile; ++k) {
-            const float left[2] = {weights[g * weight_stride + k],
-                                   weights[(g + 8) * weight_stride + k]};
-            for (int part = 0; part < 2; ++part) {
-                const float* right = values + k * stride + part * 8 + 2 * t;
-                add_outer(sums[part], left, right[0], right[1]);
-            }
-        }
-    }
-
-    DMPC_DEVICE static void add_outer(float (&sums)[4], const float (&left)[2], float first,
-                                      float second) {
-        sums[0] += left[0] * first;
-        sums[1] += left[0] * second;
-        sums[2] += left[1] * first;
-        sums[3] += left[1] * second;
-    }
+/// The same with `wgmma` for what weights are multiplied with; attention is small and stays.
+struct Bf16Warpgroup : Bf16 {
+    static constexpr Product kProduct = Product::wgmma_bf16;
+    static constexpr bool kWarpgroups = true;
 };
 
 }  // namespace dmpc::cuda
+
+#include "precision_float.cuh"

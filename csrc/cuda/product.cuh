@@ -4,20 +4,13 @@
 // its weights, so that warps never wait for one another within a product.
 #pragma once
 
-#include "precision.cuh"
+#include "room.cuh"
+#include "warpgroup.cuh"
 
 namespace dmpc::cuda {
 
-/// Part of a packed matrix.
-struct Weights {
-    const std::uint8_t* units;
-    int units_deep;             // of the whole matrix
-    int first_depth, depths;    // inner dimensions, in units
-    int first_column, columns;  // in tiles of 16
-};
-
 /// One warp's share of a product: `Rows` tiles of rows from `row` on, up to two tiles of columns.
-/// result(row, column, first, second) gets each pair of sums, columns counted from the part's
+/// result.pair(row, column, first, second) gets the sums of two columns, counted from the part's
 /// first.
 template <class P, int Rows, class Result>
 DMPC_DEVICE void multiply(const Operand<typename P::Element>& a, const Weights& w, int row,
@@ -57,17 +50,18 @@ DMPC_DEVICE void multiply(const Operand<typename P::Element>& a, const Weights& 
         for (int part = 0; part < 2 * kUnitsPerStage; ++part) {
             if (part >= 2 * count) break;
             const int to = column * kTile + part * 8 + 2 * t;
-            result(row + r * kTile + g, to, sums[r][part][0], sums[r][part][1]);
-            result(row + r * kTile + g + 8, to, sums[r][part][2], sums[r][part][3]);
+            result.pair(row + r * kTile + g, to, sums[r][part][0], sums[r][part][1]);
+            result.pair(row + r * kTile + g + 8, to, sums[r][part][2], sums[r][part][3]);
         }
     }
 }
 
-/// A product of `tiles` tiles of rows by the warps of a block: 64 rows together where there are as
-/// many, then 32, then 16. Callers synchronise.
+/// By the warps of a block: 64 rows together where there are as many, then 32, then 16.
 template <class P, class Result>
-DMPC_DEVICE void product(const Operand<typename P::Element>& a, const Weights& w, int tiles,
-                         std::uint8_t* ring, const Result& result) {
+DMPC_DEVICE void multiply_by_warps(const Operand<typename P::Element>& a, const Weights& w,
+                                   int tiles, Room<typename P::Element>& room,
+                                   const Result& result) {
+    std::uint8_t* const ring = room.scratch;
     const int fours = tiles / 4, twos = tiles / 2 % 2, ones = tiles % 2;
     const int chunks = fours + twos + ones;
     const int tasks = chunks * ceil_divide(w.columns, kUnitsPerStage);
@@ -80,6 +74,17 @@ DMPC_DEVICE void product(const Operand<typename P::Element>& a, const Weights& w
         } else {
             multiply<P, 1>(a, w, (tiles - 1) * kTile, column, ring, result);
         }
+    }
+}
+
+/// A product of `tiles` tiles of rows by a block. Callers synchronise.
+template <class P, class Result>
+DMPC_DEVICE void product(const Operand<typename P::Element>& a, const Weights& w, int tiles,
+                         Room<typename P::Element>& room, const Result& result) {
+    if constexpr (P::kWarpgroups) {
+        multiply_by_warpgroups(a, w, tiles, room, result);
+    } else {
+        multiply_by_warps<P>(a, w, tiles, room, result);
     }
 }
 

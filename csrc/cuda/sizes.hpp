@@ -18,15 +18,43 @@ inline constexpr int kUnitBytes = 512;
 /// Units of a warp that are on their way, two columns of units each.
 inline constexpr int kRingStages = 4, kUnitsPerStage = 2;
 inline constexpr int kRingBytes = kRingStages * kUnitsPerStage * kUnitBytes;
+/// Elements that lie together: 16 bytes of bf16.
+inline constexpr int kPanel = 8;
 /// Elements between rows beyond their number of columns, so that eight rows hit distinct banks.
 inline constexpr int kRowGap = 8;
 
-enum class Precision : int { float32, bf16 };
+/// Tiles of a product of a warpgroup: 64 columns by two units of inner dimensions a stage.
+inline constexpr int kGroupWarps = 4, kGroupColumns = 64;
+inline constexpr int kStageUnits = 2, kGroupStages = 4;
+/// Bytes of 8 x 8 elements of bf16, as descriptors of matrices count them.
+inline constexpr int kCoreBytes = 128;
+inline constexpr int kStageBytes = kGroupColumns * kStageUnits * kTile * 2;
+/// Two barriers of every stage of every warpgroup.
+inline constexpr int kBarrierBytes = 128;
+static_assert(kGroupStages * kStageBytes <= kGroupWarps * kRingBytes);
 
-DMPC_HOST_DEVICE constexpr int element_bytes(Precision p) { return p == Precision::bf16 ? 2 : 4; }
+/// How matrices are multiplied: the operands' format and the instruction. Sums are float32.
+enum class Product : int { fma_float32, mma_tf32, mma_bf16, wgmma_bf16 };
+
+DMPC_HOST_DEVICE constexpr int element_bytes(Product p) {
+    return p == Product::mma_bf16 || p == Product::wgmma_bf16 ? 2 : 4;
+}
+
+/// Rows, in tiles, that a warpgroup takes through a product at once where `tiles` are left: what is
+/// beyond them is multiplied in vain, but weights stream in once.
+DMPC_HOST_DEVICE constexpr int group_tiles(int tiles) {
+    return tiles >= 7 ? 8 : tiles >= 3 ? 4 : tiles;
+}
+/// Rows, in tiles, that operands must have room for.
+DMPC_HOST_DEVICE constexpr int operand_tiles(Product p, int tiles) {
+    if (p != Product::wgmma_bf16) return tiles;
+    int held = 0;
+    while (held < tiles) held += group_tiles(tiles - held);
+    return held;
+}
 
 /// Inner dimensions of a unit.
-DMPC_HOST_DEVICE constexpr int unit_depth(Precision p) {
+DMPC_HOST_DEVICE constexpr int unit_depth(Product p) {
     return kUnitBytes / (kTile * element_bytes(p));
 }
 
@@ -39,8 +67,8 @@ DMPC_HOST_DEVICE constexpr int ceil_divide(int value, int by) { return (value + 
 struct PackedShape {
     int inner, columns;  // multiples of kTile
 
-    DMPC_HOST_DEVICE constexpr int units_deep(Precision p) const { return inner / unit_depth(p); }
-    DMPC_HOST_DEVICE constexpr std::int64_t bytes(Precision p) const {
+    DMPC_HOST_DEVICE constexpr int units_deep(Product p) const { return inner / unit_depth(p); }
+    DMPC_HOST_DEVICE constexpr std::int64_t bytes(Product p) const {
         return std::int64_t{columns / kTile} * units_deep(p) * kUnitBytes;
     }
 };
@@ -57,7 +85,7 @@ struct LayerShape {
     }
     DMPC_HOST_DEVICE constexpr PackedShape mlp_in() const { return {padded_width, padded_mlp}; }
     DMPC_HOST_DEVICE constexpr PackedShape mlp_out() const { return {padded_mlp, padded_width}; }
-    DMPC_HOST_DEVICE constexpr std::int64_t bytes(Precision p) const {
+    DMPC_HOST_DEVICE constexpr std::int64_t bytes(Product p) const {
         return qkv().bytes(p) + projection().bytes(p) + mlp_in().bytes(p) + mlp_out().bytes(p);
     }
     DMPC_HOST_DEVICE constexpr int biases() const {

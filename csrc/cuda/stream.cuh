@@ -19,10 +19,10 @@ DMPC_DEVICE float sum_of_warp(float value) {
 /// A block's view of its cluster's rows.
 template <class Element>
 struct Stream {
-    float* own;        // (owned rows, padded width)
-    Element* operand;  // (rows, operand_stride): normalised rows, of all of the cluster
-    float* part;       // (rows, part_stride): what this block adds to the stream
-    int operand_stride, part_stride;
+    float* own;             // (owned rows, padded width)
+    Rows<Element> operand;  // normalised rows, of all of the cluster
+    float* part;            // (rows, part_stride): what this block adds to the stream
+    int part_stride;
     int first, last;  // owned rows, those of padding included
     int rows;         // without padding
     int width, padded_width;
@@ -78,8 +78,7 @@ DMPC_DEVICE void gather_and_hand_out(const Stream<typename P::Element>& s, const
                 }
             }
             for (int rank = 0; rank < s.cluster; ++rank) {
-                P::store(device::peer(s.operand, rank) + row * s.operand_stride + w, pair[0],
-                         pair[1]);
+                P::store(device::peer(s.operand.at(row, w), rank), pair[0], pair[1]);
             }
         }
     }

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "check.hpp"
+#include "cuda/descriptor.hpp"
 #include "cuda/packing.hpp"
 #include "cuda/plan_choice.hpp"
 
@@ -11,7 +12,8 @@ using namespace dmpc::cuda;
 namespace {
 
 void every_element_has_its_own_place() {
-    for (const Precision p : {Precision::float32, Precision::bf16}) {
+    for (const Product p :
+         {Product::fma_float32, Product::mma_tf32, Product::mma_bf16, Product::wgmma_bf16}) {
         const PackedShape shape{48, 32};
         std::set<std::int64_t> places;
         for (int k = 0; k < shape.inner; ++k) {
@@ -34,9 +36,77 @@ void a_lane_finds_its_fragment_in_16_bytes() {
         const int g = lane / 4, t = lane % 4;
         for (int i = 0; i < 8; ++i) {
             const int column = g + i / 4 * 8, k = 2 * t + i % 2 + i / 2 % 2 * 8;
-            CHECK(packed_place(shape, Precision::bf16, k, column) == lane * 16 + i * 2);
+            CHECK(packed_place(shape, Product::mma_bf16, k, column) == lane * 16 + i * 2);
         }
     }
+}
+
+void tf32_is_rounded_and_lies_as_lanes_multiply() {
+    // Of mma.m16n8k8: lane 4 g + t multiplies with rows t and t + 4 of column g.
+    const PackedShape shape{16, 16};
+    for (int lane = 0; lane < kLanes; ++lane) {
+        const int g = lane / 4, t = lane % 4;
+        for (int i = 0; i < 4; ++i) {
+            const int column = g + i / 2 * 8, k = t + i % 2 * 4;
+            CHECK(packed_place(shape, Product::mma_tf32, k, column) == lane * 16 + i * 4);
+        }
+    }
+    CHECK(round_to_tf32(1.0f + 0x1p-11f) == 1.0f + 0x1p-10f);
+    CHECK(round_to_tf32(-1.0f - 0x1p-12f) == -1.0f);
+}
+
+void panels_are_what_descriptors_name() {
+    // 8 columns of all inner dimensions lie together, so that a bulk copy takes any part of them.
+    const PackedShape shape{48, 32};
+    for (int n = 0; n < shape.columns; ++n) {
+        for (int k = 0; k < shape.inner; ++k) {
+            const std::int64_t panel = n / 8 * (shape.inner * 16);
+            const MatrixPlace place = decode(matrix_descriptor(0, kCoreBytes, shape.inner * 16));
+            CHECK(packed_place(shape, Product::wgmma_bf16, k, n) ==
+                  panel + k / 8 * kCoreBytes + n % 8 * 16 + k % 8 * 2);
+            if (k >= kTile) continue;
+            CHECK(packed_place(shape, Product::wgmma_bf16, k, n) ==
+                  place.at(static_cast<std::uint32_t>(n), static_cast<std::uint32_t>(k)));
+        }
+    }
+}
+
+void swizzles_exchange_what_lies_in_a_panel() {
+    // Of 64 rows by 16 inner dimensions every element has its own place, whatever the swizzle.
+    for (const std::uint64_t swizzle : {1, 2, 3}) {
+        const std::uint32_t bytes = 256u >> swizzle;
+        const MatrixPlace place =
+            decode(matrix_descriptor(0, 16, static_cast<int>(8 * bytes)) | swizzle << 62);
+        std::set<std::uint32_t> places;
+        for (std::uint32_t row = 0; row < 64; ++row) {
+            for (std::uint32_t k = 0; k < 16; ++k) {
+                CHECK(place.at(row, k) / bytes == row);
+                places.insert(place.at(row, k));
+            }
+        }
+        CHECK(places.size() == 64 * 16);
+        CHECK(place.at(0, 8) == 16);
+        // The rows whose panels are exchanged: every one of 128 bytes, every second of 64, ...
+        CHECK(place.at(128 / bytes, 0) == 128 + 16);
+    }
+}
+
+void warpgroups_take_all_rows_in_few_passes() {
+    for (int tiles = 1; tiles <= 40; ++tiles) {
+        int done = 0, count = 0;
+        while (done < tiles) {
+            done += group_tiles(tiles - done);
+            ++count;
+        }
+        CHECK(count == passes(Product::wgmma_bf16, tiles));
+        CHECK(done <= operand_tiles(Product::wgmma_bf16, tiles));
+        CHECK(done < tiles + 2);
+        CHECK(rows_of_time(Product::wgmma_bf16, tiles * kTile) >= tiles * kTile);
+    }
+    CHECK(operand_tiles(Product::mma_bf16, 3) == 3);
+    CHECK(bf16_product(9, 0) == Product::wgmma_bf16);
+    CHECK(bf16_product(8, 0) == Product::mma_bf16);
+    CHECK(bf16_product(10, 0) == Product::mma_bf16);
 }
 
 void gaps_are_zero_and_heads_lie_together() {
@@ -45,14 +115,14 @@ void gaps_are_zero_and_heads_lie_together() {
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i + 1);
     const MatrixSource source{values, 5, 18, 5, 16, 3, 16, 2};
     const PackedShape shape{16, 96};
-    std::vector<std::uint8_t> packed(static_cast<std::size_t>(shape.bytes(Precision::float32)));
-    pack_matrix(source, shape, Precision::float32, packed.data());
+    std::vector<std::uint8_t> packed(static_cast<std::size_t>(shape.bytes(Product::fma_float32)));
+    pack_matrix(source, shape, Product::fma_float32, packed.data());
     int found = 0;
     for (int n = 0; n < shape.columns; ++n) {
         const int head = n / 48, which = n / 16 % 3, inside = n % 16;
         for (int k = 0; k < shape.inner; ++k) {
             float value;
-            std::memcpy(&value, packed.data() + packed_place(shape, Precision::float32, k, n), 4);
+            std::memcpy(&value, packed.data() + packed_place(shape, Product::fma_float32, k, n), 4);
             const bool exists = inside < 3 && k < 5;
             const int output = which * 6 + head * 3 + inside;
             CHECK(value == (exists ? static_cast<float>(output * 5 + k + 1) : 0.0f));
@@ -92,10 +162,14 @@ void shares_cover_everything_once() {
     }
 }
 
-PlanSizes paper(int candidates) {
+PlanSizes paper(int candidates, Product product) {
     const LayerShape layer{256, 256, 8, 128, 2048};
     const NetworkSizes network{layer, 5, 32, 1};
-    return {{network, network, network}, {candidates}, 1, Precision::bf16};
+    return {{network, network, network}, {candidates}, 1, product};
+}
+
+Product product_of(const DeviceLimits& device) {
+    return device.max_cluster > 1 ? Product::wgmma_bf16 : Product::mma_bf16;
 }
 
 void choices_fit_and_fill_the_chip() {
@@ -103,7 +177,7 @@ void choices_fit_and_fill_the_chip() {
     const DeviceLimits ampere{108, 163 * 1024, 1};
     for (const int count : {1, 7, 64, 256, 1024}) {
         for (const DeviceLimits& device : {hopper, ampere}) {
-            const auto choice = choose_plan(paper(count), device);
+            const auto choice = choose_plan(paper(count, product_of(device)), device);
             CHECK(choice.has_value());
             CHECK(choice->shared.total <= device.shared_bytes);
             CHECK(choice->cluster <= device.max_cluster);
@@ -113,10 +187,11 @@ void choices_fit_and_fill_the_chip() {
     }
     // Few candidates: clusters share their heads and hidden columns, so that most of the chip
     // works.
-    const auto few = choose_plan(paper(64), hopper);
+    const auto few = choose_plan(paper(64, Product::wgmma_bf16), hopper);
     CHECK(few->cluster > 1);
     CHECK(few->fill > 0.8);
-    CHECK(!choose_plan(paper(64), DeviceLimits{132, 32 * 1024, kMaxCluster}).has_value());
+    CHECK(!choose_plan(paper(64, Product::wgmma_bf16), DeviceLimits{132, 32 * 1024, kMaxCluster})
+               .has_value());
 }
 
 }  // namespace
@@ -124,6 +199,10 @@ void choices_fit_and_fill_the_chip() {
 int main() {
     every_element_has_its_own_place();
     a_lane_finds_its_fragment_in_16_bytes();
+    tf32_is_rounded_and_lies_as_lanes_multiply();
+    panels_are_what_descriptors_name();
+    swizzles_exchange_what_lies_in_a_panel();
+    warpgroups_take_all_rows_in_few_passes();
     gaps_are_zero_and_heads_lie_together();
     spans_hold_every_key_that_a_row_may_see();
     shares_cover_everything_once();

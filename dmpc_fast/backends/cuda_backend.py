@@ -26,7 +26,7 @@ from dmpc_fast.model_file import Model
 from dmpc_fast.normalizer import condition_vector
 from dmpc_fast.spec import OBJECTIVE_OUTPUTS, SamplerSpec
 
-DTYPES = ("float32", "bf16")
+DTYPES = ("float32", "tf32", "bf16")
 
 
 class CudaBackend:
@@ -34,10 +34,12 @@ class CudaBackend:
 
     Args:
         model: the loaded model.
-        dtype: ``float32`` (IEEE products); ``bf16`` for the products of the blocks, on tensor cores
-            with float32 sums and residuals.
+        dtype: ``float32`` (IEEE products); ``tf32`` or ``bf16`` for the products of the blocks, on
+            tensor cores with float32 sums and residuals.
         device: number of the CUDA device. threads: taken for the sake of callers that set it for
             every backend; the host only launches.
+        product: the instruction that multiplies in bf16: ``wgmma`` (compute capability 9.0 alone),
+            ``mma``, or ``auto`` for the better one that the device has.
         candidates, cluster: candidates and thread blocks that work together; 0 leaves it to a choice
             by sizes, and both or none must be given.
         module: the native module; None for the installed one. Tests give the emulation.
@@ -55,6 +57,7 @@ class CudaBackend:
         dtype: str = "float32",
         device: int = 0,
         threads: int | None = None,
+        product: str = "auto",
         candidates: int = 0,
         cluster: int = 0,
         module: ModuleType | None = None,
@@ -75,7 +78,12 @@ class CudaBackend:
         self._spec, self._normalizer = model.spec, model.normalizer
         self._tensors = model.tensors
         self._engine = self._native.Engine(
-            self._model(model), dtype, device, candidates=candidates, cluster=cluster
+            self._model(model),
+            dtype,
+            device,
+            product=product,
+            candidates=candidates,
+            cluster=cluster,
         )
         self._policy = HostPolicy(model)
         self._lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
 
-from bounds import DRAWS, displaced, error, limit
+from bounds import DRAWS, DTYPES, displaced, error, limit
 from cases import CASES, Case, build
 
 from dmpc_fast.backends import registry
@@ -22,6 +23,21 @@ from dmpc_fast.objectives import best_candidate
 
 #: Candidates and blocks that work together, all of which fit; (0, 0) is what the choice says.
 CUTS = ((0, 0), (3, 2), (3, 4))
+
+#: What operands are rounded to, and the instruction that multiplies them.
+PRODUCTS = (("float32", "auto"), ("tf32", "auto"), ("bf16", "mma"), ("bf16", "wgmma"))
+#: Cases whose networks others have, too: one product, drawn anew each time, is enough for them.
+ALIKE = {
+    "many-steps", "jumps", "groups", "extremes", "all-terms", "built-in-terms", "constraints",
+    "far-target",
+}  # fmt: skip
+RUNS = [
+    pytest.param(case, *product, id="-".join((case.name, *product)))
+    for case in CASES
+    for product in (random.sample(PRODUCTS, 1) if case.name in ALIKE else PRODUCTS)
+]
+#: TF32 is float32 with operands of 11 bits: its ceiling is that of bf16 by three bits less.
+BOUNDS = {**DTYPES, "tf32": (2.0**-10, 0.06 / 8)}
 
 
 class Reference:
@@ -46,7 +62,9 @@ class Reference:
 
     def bound(self, dtype: str) -> float:
         generator = np.random.default_rng()
-        found = self.errors(registry.create("torch", self.model, dtype=dtype))
+        # torch has no TF32 on a CPU: what it adds to float32 is the rounding of operands.
+        like = "float32" if dtype == "tf32" else dtype
+        found = self.errors(registry.create("torch", self.model, dtype=like))
         for _ in range(DRAWS):
             moved = registry.create(
                 "torch", displaced(self.model, dtype, generator), dtype="float64"
@@ -55,19 +73,31 @@ class Reference:
         return limit(dtype, max(found))
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+@pytest.fixture(scope="module")
 def reference(request: pytest.FixtureRequest) -> Reference:
     return Reference(request.param)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bf16"])
-def test_stages_and_plan(reference: Reference, dtype: str, emulated: ModuleType) -> None:
+@pytest.mark.parametrize(("reference", "dtype", "product"), RUNS, indirect=["reference"])
+def test_stages_and_plan(
+    reference: Reference,
+    dtype: str,
+    product: str,
+    emulated: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bounds.DTYPES", BOUNDS)
     bound, request = reference.bound(dtype), reference.request
     rng = np.random.default_rng()
     candidates, cluster = CUTS[int(rng.integers(len(CUTS)))]
     emulated.set_seed(int(rng.integers(1 << 62)))
     backend = CudaBackend(
-        reference.model, dtype=dtype, candidates=candidates, cluster=cluster, module=emulated
+        reference.model,
+        dtype=dtype,
+        product=product,
+        candidates=candidates,
+        cluster=cluster,
+        module=emulated,
     )
     errors = reference.errors(backend)
     assert all(value <= bound for value in errors), (errors, bound, candidates, cluster)
@@ -85,9 +115,12 @@ def case_named(name: str) -> tuple[Model, PlanRequest]:
     return build(case, np.random.default_rng())
 
 
-def test_the_order_of_threads_changes_no_bit(emulated: ModuleType) -> None:
+@pytest.mark.parametrize("product", ["mma", "wgmma"])
+def test_the_order_of_threads_changes_no_bit(product: str, emulated: ModuleType) -> None:
     model, request = case_named("history")
-    backend = CudaBackend(model, dtype="bf16", candidates=2, cluster=4, module=emulated)
+    backend = CudaBackend(
+        model, dtype="bf16", product=product, candidates=2, cluster=4, module=emulated
+    )
     plans = []
     for seed in range(3):
         emulated.set_seed(seed)
@@ -109,6 +142,10 @@ def test_what_is_refused(emulated: ModuleType) -> None:
     model, request = case_named("plain")
     with pytest.raises(ValueError, match="must both be 1 or more"):
         CudaBackend(model, candidates=2, module=emulated)
+    with pytest.raises(ValueError, match="product must be"):
+        CudaBackend(model, dtype="bf16", product="fma", module=emulated)
+    with pytest.raises(ValueError, match="'wgmma' needs dtype 'bf16'"):
+        CudaBackend(model, product="wgmma", module=emulated)
     backend = CudaBackend(model, candidates=10_000, cluster=1, module=emulated)
     with pytest.raises(RuntimeError, match="does not fit the shared memory"):
         backend.plan(request)

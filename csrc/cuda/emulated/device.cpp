@@ -1,120 +1,26 @@
 #include "device.hpp"
 
 #include <algorithm>
-#include <array>
-#include <deque>
-#include <exception>
-#include <memory>
-#include <random>
 #include <stdexcept>
 #include <string>
 #include <utility>
-#include <vector>
 
-#include "fiber.hpp"
+#include "machine.hpp"
+#include "transfers.hpp"
 
 namespace dmpc::cuda {
 namespace emulated {
-namespace {
-
-constexpr int kGuardBytes = 1024;
-constexpr std::uint8_t kPoison = 0xFF;  // NaN as float32 and as bf16
-constexpr std::uint8_t kGuard = 0xA5;
-
-struct Thread;
-
-/// Where `size` threads wait for one another.
-struct Barrier {
-    int size = 0;
-    std::vector<Thread*> waiting;
-};
-
-struct Copy {
-    std::uint8_t* to;
-    const std::uint8_t* from;
-};
-
-/// What the lanes of a warp show one another. A lane can be one meeting ahead of another, hence
-/// two.
-struct Exchange {
-    std::array<std::array<std::uint32_t, 6>, kLanes> in;
-    std::array<std::array<float, 4>, kLanes> sums;
-    std::array<const bf16*, kLanes> rows;
-};
-
-struct Block;
-
-struct Warp {
-    Barrier barrier;
-    Exchange exchange[2];
-};
-
-struct Thread {
-    Fiber fiber;
-    Block* block = nullptr;
-    Warp* warp = nullptr;
-    int index = 0, turn = 0;
-    bool done = false;
-    std::deque<std::vector<Copy>> copies;  // the last group is open
-};
-
-struct Block {
-    int index = 0, rank = 0;
-    std::vector<std::uint8_t> shared;
-    Barrier barrier;
-    std::array<Warp, kWarps> warps;
-
-    std::uint8_t* base() { return shared.data() + kGuardBytes; }
-    std::size_t bytes() const { return shared.size() - 2 * kGuardBytes; }
-};
-
-struct Machine {
-    std::mt19937_64 random{0};
-    std::vector<std::unique_ptr<Thread>> threads;
-    std::vector<std::unique_ptr<Block>> blocks;
-    std::vector<Thread*> runnable;
-    Barrier cluster;
-    Thread* current = nullptr;
-    int grid = 0;
-    std::exception_ptr failure;
-    const std::function<void(std::uint8_t*)>* kernel = nullptr;
-};
 
 Machine& machine() {
     static Machine only;
     return only;
 }
 
+namespace {
+
 void finish(std::vector<Copy>& group) {
     for (const Copy& copy : group) std::memcpy(copy.to, copy.from, 16);
     group.clear();
-}
-
-/// Waits at `barrier`; the last to come does `act` before any goes on.
-template <class Act>
-void meet(Barrier& barrier, Act act) {
-    Machine& m = machine();
-    if (static_cast<int>(barrier.waiting.size()) + 1 == barrier.size) {
-        act();
-        m.runnable.insert(m.runnable.end(), barrier.waiting.begin(), barrier.waiting.end());
-        barrier.waiting.clear();
-        // The last has no head start either.
-        m.runnable.push_back(m.current);
-    } else {
-        barrier.waiting.push_back(m.current);
-    }
-    m.current->fiber.give_way();
-}
-
-template <class Act>
-Exchange& exchange(Act fill, void (*act)(Exchange&)) {
-    Thread& own = *machine().current;
-    Exchange& place = own.warp->exchange[own.turn ^= 1];
-    fill(place);
-    meet(own.warp->barrier, [&] {
-        if (act != nullptr) act(place);
-    });
-    return place;
 }
 
 float from_bf16(std::uint32_t bits) {
@@ -154,6 +60,33 @@ void multiply(Exchange& place) {
         sums[1] += c[g][2 * t + 1];
         sums[2] += c[g + 8][2 * t];
         sums[3] += c[g + 8][2 * t + 1];
+    }
+}
+
+float from_tf32(std::uint32_t word) {
+    if ((word & 0x1FFF) != 0 && (word & 0x7FFFFFFF) < 0x7F800000) {
+        throw std::logic_error("an operand of a product in tf32 has not been rounded");
+    }
+    float value;
+    std::memcpy(&value, &word, sizeof value);
+    return value;
+}
+
+void multiply_tf32(Exchange& place) {
+    float a[16][8], b[8][8];
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+        const std::size_t g = lane / 4, t = lane % 4;
+        const auto& in = place.in[lane];
+        for (std::size_t i = 0; i < 4; ++i) a[g + i % 2 * 8][t + i / 2 * 4] = from_tf32(in[i]);
+        for (std::size_t i = 0; i < 2; ++i) b[t + i * 4][g] = from_tf32(in[4 + i]);
+    }
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+        const std::size_t g = lane / 4, t = lane % 4;
+        for (std::size_t i = 0; i < 4; ++i) {
+            float sum = 0;
+            for (std::size_t k = 0; k < 8; ++k) sum += a[g + i / 2 * 8][k] * b[k][2 * t + i % 2];
+            place.sums[lane][i] += sum;
+        }
     }
 }
 
@@ -204,6 +137,8 @@ void check_guards(const Block& block) {
 void prepare(Machine& m, int first, int cluster, int shared_bytes) {
     m.cluster = {cluster * kThreads, {}};
     m.runnable.clear();
+    m.bulk.clear();
+    m.at_barriers.clear();
     while (static_cast<int>(m.blocks.size()) < cluster) {
         m.blocks.push_back(std::make_unique<Block>());
     }
@@ -226,6 +161,9 @@ void prepare(Machine& m, int first, int cluster, int shared_bytes) {
             thread.turn = 0;
             thread.done = false;
             thread.copies.assign(1, {});
+            thread.products.assign(1, {});
+            thread.sums.clear();
+            thread.fenced = false;
             thread.fiber.start(run_thread, &thread);
             m.runnable.push_back(&thread);
         }
@@ -236,6 +174,7 @@ void run_cluster(Machine& m, int first, int cluster, int shared_bytes) {
     prepare(m, first, cluster, shared_bytes);
     int left = cluster * kThreads;
     while (left > 0) {
+        let_copies_arrive(m);
         if (m.runnable.empty()) {
             throw std::logic_error(std::to_string(left) +
                                    " threads wait for others that never come");
@@ -248,6 +187,7 @@ void run_cluster(Machine& m, int first, int cluster, int shared_bytes) {
         if (m.failure) std::rethrow_exception(std::exchange(m.failure, nullptr));
         left -= m.current->done ? 1 : 0;
     }
+    if (!m.bulk.empty()) throw std::logic_error("a block has ended before its bulk copies");
     for (int rank = 0; rank < cluster; ++rank) {
         check_guards(*m.blocks[static_cast<std::size_t>(rank)]);
     }
@@ -332,16 +272,35 @@ void load_tiles_transposed(std::uint32_t (&tiles)[4], const bf16* row) {
     load(tiles, row, load_all<true>);
 }
 
-void multiply_tile(float (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
-                   std::uint32_t b1) {
+namespace {
+
+void multiply_together(float (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                       std::uint32_t b1, void (*act)(Exchange&)) {
     const auto lane = static_cast<std::size_t>(machine().current->index % kLanes);
     const Exchange& place = exchange(
         [&](Exchange& e) {
             e.in[lane] = {a[0], a[1], a[2], a[3], b0, b1};
             std::copy_n(sums, 4, e.sums[lane].begin());
         },
-        multiply);
+        act);
     std::copy_n(place.sums[lane].begin(), 4, sums);
+}
+
+}  // namespace
+
+void multiply_tile(float (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                   std::uint32_t b1) {
+    multiply_together(sums, a, b0, b1, multiply);
+}
+void multiply_tile_tf32(float (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                        std::uint32_t b1) {
+    multiply_together(sums, a, b0, b1, multiply_tf32);
+}
+
+std::uint32_t round_tf32(float value) {
+    std::uint32_t word;
+    std::memcpy(&word, &value, sizeof word);
+    return std::isfinite(value) ? (word + 0x1000) & 0xFFFFE000 : word;
 }
 
 std::uint32_t pack_bf16(float first, float second) {

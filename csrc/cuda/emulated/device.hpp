@@ -47,6 +47,8 @@ inline float shuffle_up(float value, int distance) {
 }
 inline float shuffle_from(float value, int source) { return shuffle(value, source); }
 
+inline int uniform(int value) { return value; }
+
 void copy_async(void* shared, const void* global);
 void commit_copies();
 void wait_copies_until(int pending);
@@ -59,7 +61,44 @@ void load_tiles(std::uint32_t (&tiles)[4], const bf16* row);
 void load_tiles_transposed(std::uint32_t (&tiles)[4], const bf16* row);
 void multiply_tile(float (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                    std::uint32_t b1);
+void multiply_tile_tf32(float (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                        std::uint32_t b1);
+std::uint32_t round_tf32(float value);
 std::uint32_t pack_bf16(float first, float second);
+
+/// A barrier in shared memory, in the 8 bytes that the device's has.
+struct Barrier {
+    std::uint8_t mark, arrivals, left;  // mark: that it has been started
+    std::uint8_t phase;                 // the parity of the one that runs
+    std::int32_t bytes;                 // expected and not here yet
+};
+static_assert(sizeof(Barrier) == 8);
+void start_barrier(Barrier* barrier, int arrivals);
+inline void publish_barriers() {}
+void arrive(Barrier* barrier);
+void arrive_expecting(Barrier* barrier, int bytes);
+void wait_barrier(Barrier* barrier, unsigned parity);
+void copy_bulk(void* shared, const void* global, int bytes, Barrier* barrier);
+inline void fence_async() {}
+
+/// Bytes from the start of this block's shared memory; elsewhere is an error.
+std::uint32_t shared_address(const void* pointer);
+/// Of registers that products add to, which compilers must not move.
+template <int Size>
+void hold(float (&)[Size]) {}
+void fence_products();
+void commit_products();
+void wait_products_until(int pending);
+template <int Pending>
+void wait_products() {
+    wait_products_until(Pending);
+}
+void issue_product(float* sums, int columns, std::uint64_t left, std::uint64_t right);
+template <int Columns>
+void multiply_group(float (&sums)[Columns / 2], std::uint64_t left, std::uint64_t right) {
+    issue_product(sums, Columns, left, right);
+}
+void store_tiles_transposed(bf16* row, const std::uint32_t (&tiles)[4]);
 
 inline void fence() {}
 inline unsigned add_atomically(unsigned* counter, unsigned value) {

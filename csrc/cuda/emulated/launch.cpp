@@ -30,13 +30,14 @@ int launch_condition(const PlanParams& params, int max_width, Stream_t) noexcept
                [&](std::uint8_t*) { modulation_block(params, kModulationSlices); });
 }
 
-int launch_plan(const PlanParams& params, Precision precision, Stream_t) noexcept {
+int launch_plan(const PlanParams& params, Product product, Stream_t) noexcept {
     return run(params.robots * params.tiles * params.cluster, params.cluster, params.shared.total,
                [&](std::uint8_t* shared) {
-                   if (precision == Precision::bf16) {
-                       plan_block<Bf16>(params, shared);
-                   } else {
-                       plan_block<Float32>(params, shared);
+                   switch (product) {
+                       case Product::fma_float32: return plan_block<Float32>(params, shared);
+                       case Product::mma_tf32: return plan_block<Tf32>(params, shared);
+                       case Product::mma_bf16: return plan_block<Bf16>(params, shared);
+                       case Product::wgmma_bf16: return plan_block<Bf16Warpgroup>(params, shared);
                    }
                });
 }
