@@ -6,6 +6,7 @@
 #include "cuda/engine.hpp"
 #if defined(DMPC_CUDA_EMULATED)
 #include "cuda/emulated/device.hpp"
+#include "cuda/emulated/runtime.hpp"
 #endif
 
 namespace dmpc::bindings {
@@ -162,13 +163,14 @@ void define(py::module_& m) {
     m.def("refusal", &cuda::refusal, "Why no device can be used; empty where one can.");
     py::class_<cuda::Engine>(m, "Engine")
         .def(py::init([](const py::dict& model, const std::string& dtype, int device,
-                         const std::string& product, int candidates, int cluster) {
-                 return std::make_unique<cuda::Engine>(model_from(model),
-                                                       product_of(dtype, product, device), device,
-                                                       cuda::ForcedChoice{candidates, cluster});
+                         const std::string& product, int candidates, int cluster,
+                         std::uintptr_t stream) {
+                 return std::make_unique<cuda::Engine>(
+                     model_from(model), product_of(dtype, product, device), device,
+                     cuda::ForcedChoice{candidates, cluster}, reinterpret_cast<void*>(stream));
              }),
              py::arg("model"), py::arg("dtype"), py::arg("device") = 0, py::arg("product") = "auto",
-             py::arg("candidates") = 0, py::arg("cluster") = 0)
+             py::arg("candidates") = 0, py::arg("cluster") = 0, py::arg("stream") = 0)
         .def("run", &run, py::arg("request"))
         .def("choose", &choose, py::arg("request"));
 }
@@ -179,6 +181,14 @@ void define(py::module_& m) {
 #if defined(DMPC_CUDA_EMULATED)
 PYBIND11_MODULE(_cuda_emulated, m) {
     dmpc::bindings::define(m);
+    m.def(
+        "traffic",
+        [] {
+            const dmpc::cuda::emulated::Traffic& seen = dmpc::cuda::emulated::traffic();
+            return std::tuple(seen.captures, seen.replays,
+                              reinterpret_cast<std::uintptr_t>(seen.last_stream), seen.waits);
+        },
+        "Captures and replays of graphs, the stream of the last, and waits, up to now.");
     m.def("set_seed", &dmpc::cuda::emulated::set_seed, "Order of threads from now on.");
 }
 #else

@@ -11,6 +11,7 @@
 
 #include "params.hpp"
 #include "plan_choice.hpp"
+#include "program.hpp"
 #include "runtime.hpp"
 
 namespace dmpc::cuda {
@@ -62,21 +63,8 @@ struct EngineResult {
     std::vector<std::int64_t> best;
 };
 
-/// Memory on the device that grows as needed.
-class DeviceMemory {
-public:
-    DeviceMemory() = default;
-    ~DeviceMemory() { release(memory_); }
-    DeviceMemory(const DeviceMemory&) = delete;
-    DeviceMemory& operator=(const DeviceMemory&) = delete;
-
-    /// At least `bytes`; what was there is lost where it grows.
-    std::uint8_t* at_least(std::size_t bytes);
-
-private:
-    void* memory_ = nullptr;
-    std::size_t bytes_ = 0;
-};
+/// Plans of that many shapes are kept ready, those used last.
+inline constexpr std::size_t kMaxPrograms = 8;
 
 /// Forces the cut of a plan, for tests and measurements; 0 leaves it to the choice.
 struct ForcedChoice {
@@ -88,13 +76,14 @@ class Engine {
 public:
     /// Packs the model and copies it to the device. Throws std::runtime_error where the device
     /// refuses, std::invalid_argument for a tensor that is missing or of another size.
-    Engine(EngineModel model, Product product, int device, ForcedChoice forced);
+    /// stream: where plans run, a cudaStream_t of that device; null for one of the engine's own.
+    Engine(EngineModel model, Product product, int device, ForcedChoice forced, void* stream);
     ~Engine();
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;
 
-    /// Runs the stages that are asked for and waits for their results. Throws std::runtime_error
-    /// where the device fails or one candidate does not fit a block.
+    /// Runs the stages that are asked for, as one graph on the stream, and waits for their results.
+    /// Throws std::runtime_error where the device fails or one candidate does not fit a block.
     EngineResult run(const EngineRequest& request);
 
     /// How a plan for this request is cut; kept, since the search takes longer than a small plan.
@@ -108,6 +97,7 @@ private:
     };
 
     PlanChoice choose_anew(const EngineRequest& request) const;
+    Program& program_of(const EngineRequest& request);
     void load();
     Places load_network(const NetworkModel& network, std::vector<std::uint8_t>& bytes) const;
     Network network_of(std::size_t index, const std::uint8_t* base) const;
@@ -117,11 +107,13 @@ private:
     int device_;
     ForcedChoice forced_;
     DeviceProperties properties_;
-    void* stream_ = nullptr;
+    void *own_stream_ = nullptr, *stream_ = nullptr;
     std::vector<Places> places_;
     std::map<std::vector<int>, PlanChoice> choices_;  // by the sizes of a request
     std::size_t units_ = 0, discounts_ = 0;
-    DeviceMemory weights_, inputs_, workspace_;
+    DeviceMemory weights_;
+    std::map<std::vector<int>, Program> programs_;  // by all that a graph is made of
+    std::uint64_t runs_ = 0;
 };
 
 }  // namespace dmpc::cuda

@@ -84,7 +84,7 @@ void append_biases(const NetworkModel& n, const std::string& prefix, std::vector
 
 }  // namespace
 
-Engine::Engine(EngineModel model, Product product, int device, ForcedChoice forced)
+Engine::Engine(EngineModel model, Product product, int device, ForcedChoice forced, void* stream)
     : model_(std::move(model)),
       product_(product),
       device_(device),
@@ -92,10 +92,12 @@ Engine::Engine(EngineModel model, Product product, int device, ForcedChoice forc
       properties_(properties(device)) {
     use(device_);
     load();
-    stream_ = make_stream();
+    // Captures happen here, whoever may be using the stream that plans run on.
+    own_stream_ = make_stream();
+    stream_ = stream != nullptr ? stream : own_stream_;
 }
 
-Engine::~Engine() { destroy_stream(stream_); }
+Engine::~Engine() { destroy_stream(own_stream_); }
 
 void Engine::load() {
     std::vector<std::uint8_t> bytes;

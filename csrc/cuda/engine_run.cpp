@@ -1,4 +1,5 @@
-// One plan: a copy to the device, three launches, a copy back.
+// One plan: a copy to the device, three launches, a copy back, as a graph.
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <utility>
@@ -27,17 +28,33 @@ int count_of(const EngineRequest& request) {
     return count;
 }
 
+/// All that the copies and launches of a plan depend on but for the contents of what is copied.
+std::vector<int> shape_of(const EngineRequest& r) {
+    std::vector<int> key{static_cast<int>(r.stages), r.robots,
+                         r.learned ? 1 : 0,          static_cast<int>(r.terms.size()),
+                         r.actions.empty() ? 0 : 1,  r.states.empty() ? 0 : 1};
+    for (const GroupModel& group : r.groups) {
+        key.insert(key.end(),
+                   {group.count, static_cast<int>(group.proposal.rows.size()),
+                    static_cast<int>(group.dynamics.rows.size()), group.start.empty() ? 0 : 1});
+    }
+    return key;
+}
+
 }  // namespace
 
-std::uint8_t* DeviceMemory::at_least(std::size_t bytes) {
-    if (bytes > bytes_) {
-        release(memory_);
-        memory_ = nullptr;
-        bytes_ = 0;
-        memory_ = allocate(bytes);
-        bytes_ = bytes;
+Program& Engine::program_of(const EngineRequest& request) {
+    const std::vector<int> key = shape_of(request);
+    if (!programs_.contains(key) && programs_.size() >= kMaxPrograms) {
+        // Nothing of it is under way: a run ends with its results.
+        programs_.erase(std::min_element(programs_.begin(), programs_.end(),
+                                         [](const auto& one, const auto& other) {
+                                             return one.second.last_used < other.second.last_used;
+                                         }));
     }
-    return static_cast<std::uint8_t*>(memory_);
+    Program& program = programs_[key];
+    program.last_used = ++runs_;
+    return program;
 }
 
 PlanChoice Engine::choose(const EngineRequest& request) {
@@ -83,6 +100,7 @@ PlanChoice Engine::choose_anew(const EngineRequest& request) const {
 EngineResult Engine::run(const EngineRequest& r) {
     use(device_);
     const PlanChoice choice = choose(r);
+    Program& program = program_of(r);
     const int total = count_of(r);
     const auto robots = static_cast<std::size_t>(r.robots);
     const std::size_t candidates = robots * static_cast<std::size_t>(total);
@@ -128,7 +146,7 @@ EngineResult Engine::run(const EngineRequest& r) {
     const std::size_t best = room.take<std::int64_t>(robots);
     const std::size_t action =
         room.take<float>(robots * static_cast<std::size_t>(model_.action_size));
-    std::uint8_t* const space = workspace_.at_least(room.total());
+    std::uint8_t* const space = program.workspace.at_least(room.total());
 
     // Inputs, in one copy. Pointers into them are known only once their memory is.
     std::vector<std::uint8_t> bytes;
@@ -146,7 +164,7 @@ EngineResult Engine::run(const EngineRequest& r) {
     for (const GroupModel& group : r.groups) starts.push_back(append(bytes, group.start));
     const std::size_t network_place = append(bytes, networks);
     const std::size_t group_place = append(bytes, std::vector<Group>(r.groups.size()));
-    std::uint8_t* const in = inputs_.at_least(bytes.size());
+    std::uint8_t* const in = program.inputs.at_least(bytes.size());
     const auto input = [&](std::size_t place) { return reinterpret_cast<float*>(in + place); };
     const auto output = [&](std::size_t place) { return reinterpret_cast<float*>(space + place); };
 
@@ -213,22 +231,29 @@ EngineResult Engine::run(const EngineRequest& r) {
     p.action = output(action);
     p.arrived = reinterpret_cast<unsigned*>(in + arrived);
 
-    copy_to_device(in, bytes.data(), bytes.size(), stream_);
-    if (!r.actions.empty()) {
-        copy_to_device(p.actions, r.actions.data(), r.actions.size() * 4, stream_);
-    }
-    if (!r.states.empty()) {
-        copy_to_device(p.states, r.states.data(), r.states.size() * 4, stream_);
-    }
-    check(launch_condition(p, max_width, stream_), "launch of the conditions");
-    check(launch_plan(p, product_, stream_), "launch of the plan");
-    std::vector<std::uint8_t> back(room.total() - results);
-    copy_to_host(back.data(), space + results, back.size(), stream_);
+    const std::size_t input_bytes = bytes.size(), result_bytes = room.total() - results;
+    const std::size_t given_actions = append(bytes, r.actions);
+    const std::size_t given_states = append(bytes, r.states);
+    std::uint8_t* const given = program.given.at_least(bytes.size());
+    std::uint8_t* const back = program.results.at_least(result_bytes);
+    std::memcpy(given, bytes.data(), bytes.size());
+    program.run(own_stream_, stream_, [&] {
+        copy_to_device(in, given, input_bytes, own_stream_);
+        if (!r.actions.empty()) {
+            copy_to_device(p.actions, given + given_actions, r.actions.size() * 4, own_stream_);
+        }
+        if (!r.states.empty()) {
+            copy_to_device(p.states, given + given_states, r.states.size() * 4, own_stream_);
+        }
+        check(launch_condition(p, max_width, own_stream_), "launch of the conditions");
+        check(launch_plan(p, product_, own_stream_), "launch of the plan");
+        copy_to_host(back, space + results, result_bytes, own_stream_);
+    });
     wait_for(stream_);
 
     const auto read = [&]<class T>(std::vector<T>& to, std::size_t place, std::size_t count) {
         to.resize(count);
-        std::memcpy(to.data(), back.data() + (place - results), count * sizeof(T));
+        std::memcpy(to.data(), back + (place - results), count * sizeof(T));
     };
     EngineResult result;
     read(result.actions, actions, all_actions);

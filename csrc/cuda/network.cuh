@@ -83,9 +83,8 @@ DMPC_DEVICE Stream<typename P::Element> make_stream(const Network& n, const Shar
             cluster};
 }
 
-/// Everything before the last layer: owned rows are left normalised and modulated for it.
 template <class P>
-DMPC_DEVICE_CALL void evaluate(const Network& n, int horizon, const Candidates& c,
+DMPC_DEVICE void evaluate_here(const Network& n, int horizon, const Candidates& c,
                                const Features& features, const Modulation& modulation,
                                const Stream<typename P::Element>& s,
                                Room<typename P::Element>& room) {
@@ -116,6 +115,28 @@ DMPC_DEVICE_CALL void evaluate(const Network& n, int horizon, const Candidates& 
     const float* last = modulation.block(n.layers, 0);
     gather_and_keep(s, update, last, last + n.width);
     device::sync_block();
+}
+
+template <class P>
+DMPC_DEVICE_CALL void evaluate_apart(const Network& n, int horizon, const Candidates& c,
+                                     const Features& features, const Modulation& modulation,
+                                     const Stream<typename P::Element>& s,
+                                     Room<typename P::Element>& room) {
+    evaluate_here<P>(n, horizon, c, features, modulation, s, room);
+}
+
+/// Everything before the last layer: owned rows are left normalised and modulated for it. A
+/// function of its own but where products are by warpgroups, which compilers wait for around every
+/// call.
+template <class P>
+DMPC_DEVICE void evaluate(const Network& n, int horizon, const Candidates& c,
+                          const Features& features, const Modulation& modulation,
+                          const Stream<typename P::Element>& s, Room<typename P::Element>& room) {
+    if constexpr (P::kWarpgroups) {
+        evaluate_here<P>(n, horizon, c, features, modulation, s, room);
+    } else {
+        evaluate_apart<P>(n, horizon, c, features, modulation, s, room);
+    }
 }
 
 /// The last layer: result(row, output, value) in one lane for every output of owned rows.

@@ -54,6 +54,47 @@ void* allocate(std::size_t bytes) {
 
 void release(void* memory) noexcept { cudaFree(memory); }
 
+void* allocate_pinned(std::size_t bytes) {
+    void* memory = nullptr;
+    check(cudaMallocHost(&memory, bytes), "allocation of pinned memory");
+    return memory;
+}
+
+void release_pinned(void* memory) noexcept { cudaFreeHost(memory); }
+
+void begin_capture(void* stream) {
+    // Other threads may do as they like meanwhile, as frameworks with allocators of their own do.
+    check(
+        cudaStreamBeginCapture(static_cast<cudaStream_t>(stream), cudaStreamCaptureModeThreadLocal),
+        "the start of a capture");
+}
+
+void* end_capture(void* stream) {
+    cudaGraph_t graph = nullptr;
+    check(cudaStreamEndCapture(static_cast<cudaStream_t>(stream), &graph), "the end of a capture");
+    cudaGraphExec_t ready = nullptr;
+    const cudaError_t error = cudaGraphInstantiate(&ready, graph, 0);
+    cudaGraphDestroy(graph);
+    check(error, "a graph");
+    return ready;
+}
+
+void abandon_capture(void* stream) noexcept {
+    cudaGraph_t graph = nullptr;
+    cudaStreamEndCapture(static_cast<cudaStream_t>(stream), &graph);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    cudaGetLastError();
+}
+
+void replay(void* graph, void* stream) {
+    check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), static_cast<cudaStream_t>(stream)),
+          "the launch of a graph");
+}
+
+void destroy_graph(void* graph) noexcept {
+    if (graph != nullptr) cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
+}
+
 void* make_stream() {
     cudaStream_t stream = nullptr;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream");
@@ -72,10 +113,6 @@ void copy_to_host(void* to, const void* from, std::size_t bytes, void* stream) {
     check(
         cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, static_cast<cudaStream_t>(stream)),
         "a copy to the host");
-}
-
-void clear(void* memory, std::size_t bytes, void* stream) {
-    check(cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream)), "clearing memory");
 }
 
 void wait_for(void* stream) {

@@ -25,14 +25,25 @@ DeviceProperties properties(int device);
 void use(int device);
 void* allocate(std::size_t bytes);
 void release(void* memory) noexcept;
-/// A stream that synchronises with no other; null in the emulation.
+/// Memory of the host that copies need not go through another for.
+void* allocate_pinned(std::size_t bytes);
+void release_pinned(void* memory) noexcept;
+/// A stream that synchronises with no other.
 void* make_stream();
 void destroy_stream(void* stream) noexcept;
-/// Asynchronous where the host's memory is `pinned`.
+/// Asynchronous; the host's memory is pinned where the stream is being captured.
 void copy_to_device(void* to, const void* from, std::size_t bytes, void* stream);
 void copy_to_host(void* to, const void* from, std::size_t bytes, void* stream);
-void clear(void* memory, std::size_t bytes, void* stream);
 void wait_for(void* stream);
+
+/// From here on, what this thread puts on `stream` is kept instead of run.
+void begin_capture(void* stream);
+/// What has been kept, as a graph that can be run any number of times.
+void* end_capture(void* stream);
+/// After a failure: what has been kept is dropped.
+void abandon_capture(void* stream) noexcept;
+void replay(void* graph, void* stream);
+void destroy_graph(void* graph) noexcept;
 /// Throws std::runtime_error naming `what` unless `error` is 0.
 void check(int error, const char* what);
 

@@ -42,6 +42,8 @@ class CudaBackend:
             ``mma``, or ``auto`` for the better one that the device has.
         candidates, cluster: candidates and thread blocks that work together; 0 leaves it to a choice
             by sizes, and both or none must be given.
+        stream: address of a CUDA stream (``cudaStream_t``, torch's ``stream.cuda_stream``) that plans
+            run on; 0 for one of the backend's own. It must outlive the backend.
         module: the native module; None for the installed one. Tests give the emulation.
 
     Raises:
@@ -60,6 +62,7 @@ class CudaBackend:
         product: str = "auto",
         candidates: int = 0,
         cluster: int = 0,
+        stream: int = 0,
         module: ModuleType | None = None,
     ) -> None:
         reason = cuda_availability.refusal() if module is None else None
@@ -84,6 +87,7 @@ class CudaBackend:
             product=product,
             candidates=candidates,
             cluster=cluster,
+            stream=stream,
         )
         self._policy = HostPolicy(model)
         self._lock = threading.Lock()

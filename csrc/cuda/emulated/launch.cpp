@@ -8,7 +8,7 @@ namespace dmpc::cuda {
 namespace {
 
 template <class Kernel>
-int run(int blocks, int cluster, int shared_bytes, const Kernel& kernel) noexcept {
+int run(int blocks, int cluster, int shared_bytes, const Kernel& kernel) {
     try {
         emulated::launch(blocks, cluster, shared_bytes, kernel);
     } catch (const std::exception& error) {
@@ -18,9 +18,7 @@ int run(int blocks, int cluster, int shared_bytes, const Kernel& kernel) noexcep
     return 0;
 }
 
-}  // namespace
-
-int launch_condition(const PlanParams& params, int max_width, Stream_t) noexcept {
+int run_condition(const PlanParams& params, int max_width) {
     const int networks = 2 + params.members;
     const int error = run(networks * params.robots, 1, max_width * 4, [&](std::uint8_t* shared) {
         condition_block(params, reinterpret_cast<float*>(shared));
@@ -30,7 +28,7 @@ int launch_condition(const PlanParams& params, int max_width, Stream_t) noexcept
                [&](std::uint8_t*) { modulation_block(params, kModulationSlices); });
 }
 
-int launch_plan(const PlanParams& params, Product product, Stream_t) noexcept {
+int run_plan(const PlanParams& params, Product product) {
     return run(params.robots * params.tiles * params.cluster, params.cluster, params.shared.total,
                [&](std::uint8_t* shared) {
                    switch (product) {
@@ -40,6 +38,16 @@ int launch_plan(const PlanParams& params, Product product, Stream_t) noexcept {
                        case Product::wgmma_bf16: return plan_block<Bf16Warpgroup>(params, shared);
                    }
                });
+}
+
+}  // namespace
+
+int launch_condition(const PlanParams& params, int max_width, Stream_t stream) noexcept {
+    return emulated::enqueue(stream, [=] { return run_condition(params, max_width); });
+}
+
+int launch_plan(const PlanParams& params, Product product, Stream_t stream) noexcept {
+    return emulated::enqueue(stream, [=] { return run_plan(params, product); });
 }
 
 }  // namespace dmpc::cuda
