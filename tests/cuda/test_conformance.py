@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
 
 from bounds import DRAWS, DTYPES, displaced, error, limit
-from cases import CASES, Case, build
+from cases import CASES, STEP_1, Case, build
 
 from dmpc_fast.backends import registry
 from dmpc_fast.backends.base import Backend, PlanRequest
@@ -26,9 +26,9 @@ CUTS = ((0, 0), (3, 2), (3, 4))
 
 #: What operands are rounded to, and the instruction that multiplies them.
 PRODUCTS = (("float32", "auto"), ("tf32", "auto"), ("bf16", "mma"), ("bf16", "wgmma"))
-#: Cases whose networks others have, too: one product, drawn anew each time, is enough for them.
+#: Cases that are large or whose networks others have, too: one product a time, drawn anew.
 ALIKE = {
-    "many-steps", "jumps", "groups", "extremes", "all-terms", "built-in-terms", "constraints",
+    "aligned", "many-steps", "jumps", "groups", "extremes", "all-terms", "built-in-terms", "constraints",
     "far-target",
 }  # fmt: skip
 RUNS = [
@@ -128,6 +128,21 @@ def test_the_order_of_threads_changes_no_bit(product: str, emulated: ModuleType)
     for plan in plans[1:]:
         for name in ("best", "actions", "states", "scores", "violations"):
             assert np.array_equal(getattr(plan, name), getattr(plans[0], name)), name
+
+
+@pytest.mark.parametrize("candidates", [3, 8, 13, 16, 21])
+def test_warpgroups_take_any_number_of_rows(candidates: int, emulated: ModuleType) -> None:
+    """Passes of 32, 64, 64 + 16, 64 + 32 and 128 rows; rings that are filled more than once."""
+    sizes = {"width": 112, "mlp": 200, "head_size": 24, "layers": 1, "proposal": STEP_1}
+    case = Case("wide", {**sizes, "heads": 2, "horizon": 6}, robots=1, counts=(candidates,))
+    model, request = build(case, np.random.default_rng())
+    emulated.set_seed(int(np.random.default_rng().integers(1 << 62)))
+    one, other = (
+        CudaBackend(model, dtype="bf16", product=product, candidates=21, cluster=1, module=emulated)
+        for product in ("mma", "wgmma")
+    )
+    # The same roundings of operands; only sums are taken in another order.
+    np.testing.assert_allclose(one.sample(request), other.sample(request), atol=0.05)
 
 
 def test_choice_says_what_it_expects(emulated: ModuleType) -> None:
