@@ -90,6 +90,7 @@ DMPC_DEVICE void multiply_rows_by_warpgroups(const Operand<bf16>& a, const Weigh
             const int i = tile * steps + step, left = depths - step * kStageUnits;
             const unsigned turn = first + static_cast<unsigned>(i), stage = turn % kGroupStages;
             device::wait_barrier(pipe.full + stage, turn / kGroupStages % 2);
+            device::sync_warp();  // lanes may have waited, and ordered, apart
             multiply_stage<Tiles>(sums, a, row, step * kStageUnits * kTile, left,
                                   pipe.stages + stage * kStageBytes, pipe.zeros);
             device::wait_products<1>();
