@@ -14,7 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from dmpc_fast.models import blocks
 from dmpc_fast.spec import EnvironmentSpec, ModelSpec, preset_stages
-from dmpc_fast.training.batches import Batch
+from dmpc_fast.training.batches import EXTRA_DRAWS, Batch
 from dmpc_fast.training.distributed import Processes
 from dmpc_fast.training.settings import TrainingSettings
 from dmpc_fast.training.stage import StageTrainer
@@ -45,6 +45,8 @@ def random_batch() -> Batch:
         continues=torch.ones(steps),
         value=torch.zeros(BATCH),
         value_valid=torch.ones(BATCH, dtype=torch.bool),
+        uniform=torch.rand(BATCH, EXTRA_DRAWS),
+        step=torch.tensor(500.0),
     )
 
 

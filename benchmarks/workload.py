@@ -23,7 +23,8 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Cell:
-    """What a row of results is measured on: `steps` is (proposal, dynamics)."""
+    """What a row of results is measured on: `steps` is (proposal, dynamics), `num_samples` of each of
+    the `robots`."""
 
     preset: str
     patch: int
@@ -32,6 +33,7 @@ class Cell:
     threads: int
     horizon: int = HORIZON
     width: int | None = None
+    robots: int = 1
 
     @property
     def name(self) -> str:
@@ -43,6 +45,8 @@ class Cell:
             words.append(f"f{self.horizon}")
         if self.width is not None:
             words.append(f"w{self.width}")
+        if self.robots != 1:
+            words.append(f"b{self.robots}")
         return "-".join(words)
 
     def to_json(self) -> dict[str, Any]:
@@ -51,7 +55,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Work:
-    """A cell made ready: observation (1, S), noise (N, F, A) and (N, F, S), all float32."""
+    """A cell made ready: observation (B, S), noise (B N, F, A) and (B N, F, S), all float32."""
 
     cell: Cell
     model: Model
@@ -67,7 +71,7 @@ class Work:
         """Other inputs of the same kind, for rivals that must see data before they can run."""
         rng = np.random.default_rng(seed)
         state = self.model.normalizer.state
-        observation = rng.normal(size=(1, STATES)) * state.scale + state.mean
+        observation = rng.normal(size=self.observation.shape) * state.scale + state.mean
         actions, states = (
             rng.normal(size=noise.shape).astype(np.float32)
             for noise in (self.action_noise, self.state_noise)
@@ -77,25 +81,24 @@ class Work:
     def request(self, num_samples: int | None = None) -> PlanRequest:
         """The same plan as backends take it, of the first `num_samples` candidates."""
         proposal, dynamics = (SamplerSpec.uniform(count) for count in self.cell.steps)
-        count = num_samples or self.cell.num_samples
+        count, robots = num_samples or self.cell.num_samples, self.cell.robots
         return PlanRequest(
-            states=self.observation[None],
-            actions=np.zeros((1, 0, ACTIONS), np.float32),
-            mask=np.zeros((1, 0), np.float32),
-            context=np.zeros((1, 0), np.float32),
+            states=self.observation[:, None],
+            actions=np.zeros((robots, 0, ACTIONS), np.float32),
+            mask=np.zeros((robots, 0), np.float32),
+            context=np.zeros((robots, 0), np.float32),
             seed=SEED,
-            robots=np.zeros(1, np.int64),
-            plan_index=np.zeros(1, np.int64),
+            robots=np.arange(robots),
+            plan_index=np.zeros(robots, np.int64),
             groups=(CandidateGroup(count, proposal, dynamics),),
         )
 
 
-@lru_cache(maxsize=2)
-def random_model(
+@lru_cache
+def preset_spec(
     preset: str, patch: int, horizon: int = HORIZON, width: int | None = None
-) -> Model:
-    """Random weights in a preset's sizes, the same at every call. width: in place of the preset's,
-    head size and MLP growing with it."""
+) -> ModelSpec:
+    """A preset's sizes for Hopper. width: in place of its own, head size and MLP growing with it."""
     sizes = {"patch": patch}
     if width is not None:
         base = preset_stages(preset)["proposal"]
@@ -105,10 +108,18 @@ def random_model(
             "mlp": base.mlp * width // base.width,
         }
     bounds = ((-1.0,) * ACTIONS, (1.0,) * ACTIONS)
-    spec = ModelSpec(
+    return ModelSpec(
         STATES, ACTIONS, horizon, 1, 0, 0.99, 100.0, preset_stages(preset, **sizes),
         EnvironmentSpec(None, None, *bounds, CONTROL_PERIOD_S),
     )  # fmt: skip
+
+
+@lru_cache(maxsize=2)
+def random_model(
+    preset: str, patch: int, horizon: int = HORIZON, width: int | None = None
+) -> Model:
+    """Random weights in the sizes of `preset_spec`, the same at every call."""
+    spec = preset_spec(preset, patch, horizon, width)
     tensors = random_tensors(np.random.default_rng(SEED), spec)
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -119,14 +130,21 @@ def random_model(
 def prepare(cell: Cell) -> Work:
     """The model, observation and noise of a cell; every backend draws the same noise itself."""
     model = random_model(cell.preset, cell.patch, cell.horizon, cell.width)
-    rng = np.random.default_rng(SEED)
-    state = model.normalizer.state
-    observation = (rng.normal(size=(1, STATES)) * state.scale + state.mean).astype(np.float32)
     noise = [
-        philox.normals(
-            seed=SEED, candidates=np.arange(cell.num_samples), plan_index=0, robot=0,
-            stage=philox.STAGE_IDS[stage], step=0, steps=cell.horizon, size=size,
-        ).astype(np.float32)
+        np.concatenate([
+            philox.normals(
+                seed=SEED, candidates=np.arange(cell.num_samples), plan_index=0, robot=robot,
+                stage=philox.STAGE_IDS[stage], step=0, steps=cell.horizon, size=size,
+            ).astype(np.float32)
+            for robot in range(cell.robots)
+        ])
         for stage, size in (("proposal", ACTIONS), ("dynamics", STATES))
     ]  # fmt: skip
-    return Work(cell, model, observation, *noise)
+    return Work(cell, model, observations(model, cell.robots), *noise)
+
+
+def observations(model: Model, robots: int) -> np.ndarray:
+    """Of each robot, (B, S): those of fewer robots are the first ones of more."""
+    state = model.normalizer.state
+    drawn = np.random.default_rng(SEED).normal(size=(robots, STATES)) * state.scale + state.mean
+    return drawn.astype(np.float32)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
-settings.register_profile("dmpc", deadline=None)
-settings.load_profile("dmpc")
+# The tests that run on a GPU machine do without it.
+if importlib.util.find_spec("hypothesis") is not None:
+    from hypothesis import settings
+
+    settings.register_profile("dmpc", deadline=None)
+    settings.load_profile("dmpc")
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """One plan as torch modules that every rival runs or exports: the same weights, the same work.
 
-The work of `TorchBackend.plan` for one robot and one group of candidates, with the noise as an
-input: normalise, the proposal's rows, clip in environment units, the dynamics' rows, the objective
+The work of `TorchBackend.plan` for B robots and one group of N candidates of each, with the noise as
+an input: normalise, the proposal's rows, clip in environment units, the dynamics' rows, the objective
 and J. What does not depend on the inputs (features of the noise angles) is folded beforehand, as any
 careful user would.
 """
@@ -35,8 +35,10 @@ class StageGraph(nn.Module):
         self.network = network
 
     def forward(self, features: Tensor, condition: Tensor, row: Tensor | None) -> Tensor:
-        """features (N, F, X + U), condition (1, C), row (1, width) of `row_vector` -> (N, F, O)."""
+        """features (B N, F, X + U), condition (B, C), row (1, width) of `row_vector` -> (B N, F, O)."""
         network, count = self.network, features.shape[0]
+        if len(condition) > 1:
+            condition = condition.repeat_interleave(count // len(condition), dim=0)
         tokens = network.token(features.reshape(count, network.horizon // network.patch, -1))
         tokens = tokens + network.positions
         if network.history is not None:
@@ -107,7 +109,7 @@ class PlanParts(nn.Module):
         return (actions - self.action_mean) / self.action_scale
 
     def finish(self, x: Tensor, given: Tensor, actions: Tensor, condition: Tensor) -> list[Tensor]:
-        """States in environment units (N, F, S), scores (N,) and the best candidate (1,)."""
+        """States in environment units (B N, F, S), scores (B N,) and the best candidates (B,)."""
         states = x * self.state_scale + self.state_mean
         clean = torch.cat([x, given], dim=-1)
         outputs = torch.stack([member(clean, condition, None) for member in self.objective])
@@ -120,7 +122,8 @@ class PlanParts(nn.Module):
             None, states, actions, discounts=self.discounts, penalty=self.penalty,
             learned=learned, xp=torch,
         )  # fmt: skip
-        return [states, scores, torch.argmax(scores, dim=0, keepdim=True)]
+        best = torch.argmax(scores.reshape(len(condition), -1), dim=1)
+        return [states, scores, best]
 
 
 class PlanGraph(nn.Module):
@@ -137,7 +140,8 @@ class PlanGraph(nn.Module):
     def forward(
         self, observation: Tensor, action_noise: Tensor, state_noise: Tensor
     ) -> tuple[Tensor, ...]:
-        """(1, S), (N, F, A), (N, F, S) -> actions (N, F, A), states (N, F, S), scores (N,), best."""
+        """(B, S), (B N, F, A), (B N, F, S) -> actions (B N, F, A), states (B N, F, S), scores (B N,),
+        best (B,), a candidate of its robot."""
         parts, x = self.parts, action_noise
         condition = parts.condition(observation)
         for i, row in enumerate(parts.proposal_rows):

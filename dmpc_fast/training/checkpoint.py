@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from dmpc_fast.model_file import write_atomically
@@ -25,6 +23,8 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Replace `path`; after a crash or on a full disk the previous checkpoint is still there."""
+    from safetensors.torch import save
+
     metadata = {"progress": json.dumps({"stage": checkpoint.stage, "step": checkpoint.step})}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     write_atomically(path, save(tensors, metadata))
@@ -32,6 +32,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Raises ValueError when the file is not a checkpoint of this package."""
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
             progress = json.loads((file.metadata() or {})["progress"])

@@ -1,8 +1,9 @@
 """What users would run on a GPU instead: the plan in torch, eager, or compiled and captured as a graph.
 
-Both take the observation and the noise of all steps from host memory and give actions, states and
-scores back to it, as the backends do. Compiled networks are captured together with everything around
-them as one CUDA graph, so that long samplers compile three networks and not hundreds of copies.
+The observation comes from host memory and actions, states and scores go back to it, as the backends do;
+noise lies on the device, as if its generator cost nothing. Compiled networks are captured together with
+everything around them as one CUDA graph, so that long samplers compile three networks and not hundreds
+of copies.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.baselines.plan_graph import PlanGraph, PlanParts, StageGraph
-from benchmarks.workload import Work
+from benchmarks.workload import Cell, Work, observations
 
-RIVALS = ("eager float32", "eager bf16", "compile tf32", "compile bf16")
 STAGES = ("proposal", "dynamics")
 
 
@@ -44,27 +44,51 @@ def plan_module(work: Work, dtype: str, device: torch.device) -> PlanGraph:
     return graph
 
 
-def prepare(name: str, work: Work, device: torch.device) -> Callable[[], list[np.ndarray]]:
-    """A rival's plan, ready to be timed: actions, states, scores. `name`: one of `RIVALS`."""
-    kind, dtype = name.split()
+def inputs_of(work: Work, cell: Cell, device: torch.device) -> tuple[Tensor, list[Tensor]]:
+    """Observations (B, S) in host memory and noise (B N, F, A) and (B N, F, S) on the device. The noise
+    of the candidates of `work` is the backends', that of others any."""
+    given = []
+    for array in work.inputs()[1:]:
+        own = torch.from_numpy(array).to(device)
+        own = own.unflatten(0, (work.cell.robots, work.cell.num_samples))
+        noise = torch.randn(cell.robots, cell.num_samples, *own.shape[2:], device=device)
+        noise[: own.shape[0], : own.shape[1]] = own
+        given.append(noise.flatten(0, 1))
+    return torch.from_numpy(observations(work.model, cell.robots)), given
+
+
+def prepare(
+    variant: str, work: Work, cell: Cell, device: torch.device
+) -> Callable[[], list[np.ndarray]]:
+    """A rival's plan, ready to be timed. variant: one of `RIVALS`. work: what is compared with the
+    reference of the cell's robots and candidates."""
+    kind, dtype = variant.split()
+    host, noise = inputs_of(work, cell, device)
+    inputs = [host.to(device), *noise]
+    # Read while eager kernels run and while compiled ones are chosen and captured.
+    torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
     graph = plan_module(work, dtype, device)
-    hosts = [torch.from_numpy(array) for array in work.inputs()]
-    inputs = [host.to(device) for host in hosts]
     if kind == "eager":
         run: Callable[[], tuple[Tensor, ...]] = lambda: graph(*inputs)  # noqa: E731
     else:
-        # Read while kernels are chosen and captured; what runs later is as it was captured.
-        torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
-        try:
-            run = captured(compiled(graph), inputs)
-        finally:
-            torch.set_float32_matmul_precision("highest")
+        run = captured(compiled(graph), inputs)
+    pinned = device.type == "cuda"
+    if pinned:
+        host = host.pin_memory()
+    copies: list[Tensor] = []
 
     @torch.inference_mode()
     def plan() -> list[np.ndarray]:
-        for tensor, host in zip(inputs, hosts, strict=True):
-            tensor.copy_(host, non_blocking=True)
-        return [tensor.float().cpu().numpy() for tensor in run()[:3]]
+        inputs[0].copy_(host, non_blocking=True)
+        outputs = run()[:3]
+        if not copies:
+            copies.extend(torch.empty(x.shape, dtype=x.dtype, pin_memory=pinned) for x in outputs)
+        for copy, output in zip(copies, outputs, strict=True):
+            copy.copy_(output, non_blocking=True)
+        if pinned:
+            torch.cuda.current_stream().synchronize()
+        shape = (cell.robots, cell.num_samples)
+        return [copy.numpy().reshape(*shape, *copy.shape[1:]).copy() for copy in copies]
 
     return plan
 
