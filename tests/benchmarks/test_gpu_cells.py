@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,6 +15,7 @@ from benchmarks.flops import plan_work
 from benchmarks.gpu import cells, plans, report
 from benchmarks.gpu.device_work import summarised
 from benchmarks.gpu.floors import Device, floors
+from benchmarks.gpu.processes import ROOT
 from benchmarks.workload import Cell, preset_spec
 
 H200 = Device(132, {"bf16": 790.0, "tf32": 400.0, "float32": 60.0}, 5.5)
@@ -140,3 +145,18 @@ def test_our_plan_is_a_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     question = {"cell": dataclasses.asdict(one), "device": "cpu"}
     monkeypatch.setattr(plans, "rounding_of", lambda variant: "float32")
     assert plans.prepare("torch float32", question).facts["parity"]["rank"] == 1.0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+def test_the_read_of_l2_reads_everything_as_often_as_it_says() -> None:
+    script = (
+        "import torch; from benchmarks.gpu import l2; out = torch.zeros(5);"
+        "data = torch.arange(3.0).repeat_interleave(l2.BLOCK) + 1; l2.read(data, out, 2);"
+        "assert (out == 2 * 6 * l2.BLOCK).all(), out"
+    )
+    # Triton decides once a process whether it interprets kernels.
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False,
+        cwd=ROOT, env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
