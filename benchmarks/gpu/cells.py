@@ -27,6 +27,8 @@ OURS = tuple(
 RIVALS = tuple(
     f"{name} {dtype}" for dtype in ("bf16", "tf32", "float32") for name in ("compile", "eager")
 )
+#: How a training step runs: compiled with CUDA graphs, compiled as the trainer does it, or eager.
+TRAINING = ("graphs torch", "compile torch", "eager torch")
 #: A cell of more work is left out: a round of all variants would eat the time of all others.
 MAX_TFLOP = 100.0
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.gpu import build, checks
-from benchmarks.gpu.cells import OURS, Group, schedule, target_ms, too_large
+from benchmarks.gpu.cells import OURS, TRAINING, Group, schedule, target_ms, too_large
 from benchmarks.gpu.deadline import Deadline
 from benchmarks.gpu.floors import Device
 from benchmarks.gpu.processes import Worker, WorkerError
@@ -35,7 +35,6 @@ LIMITS_S = {"build": 150.0, "peaks": 45.0, "checks": 120.0, "targets": 240.0, "t
 PREPARE_S = 75.0
 #: With less than this left no group is begun. What is kept for plots and the end.
 LEAST_S, RESERVE_S = 15.0, 8.0
-TRAINING_VARIANTS = ("compile torch", "eager torch")
 TRAINING_BATCHES = (256, 4096)
 #: How the error of a worker begins whose backend, or precision of it, is not there.
 UNAVAILABLE = "BackendUnavailableError"
@@ -179,7 +178,7 @@ class Session:
                 if deadline.remaining() < LEAST_S:
                     self._report.data["left_out"].append(f"{label}: no time")
                     continue
-                with self._team("training_steps", TRAINING_VARIANTS) as team:
+                with self._team("training_steps", TRAINING) as team:
                     question = {
                         "preset": preset, "batch_size": batch_size, "device": self._tools.device,
                     }  # fmt: skip

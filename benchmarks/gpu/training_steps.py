@@ -1,8 +1,7 @@
 """A training step of the dynamics network, ready to be timed.
 
-Variants are "HOW KERNELS": eager or compiled, with the blocks in plain torch or in the fused kernels of
-`kernels/`. Everything is what `dmpc-fast train` runs, in bf16, on windows of noise that lie on the
-device: what a step learns does not change how long it takes.
+Variants are those of `cells.TRAINING`. Steps are what `dmpc-fast train` runs, in bf16, on windows of
+noise that lie on the device: what a step learns does not change how long it takes.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._inductor import config as inductor
 
 from benchmarks.gpu.device_work import device_work
 from benchmarks.gpu.worker import Prepared
@@ -21,7 +21,6 @@ from dmpc_fast.training.distributed import Processes
 from dmpc_fast.training.settings import TrainingSettings
 from dmpc_fast.training.stage import StageTrainer
 
-VARIANTS = ("compile torch", "eager torch")
 #: Steps of a run: nothing waits for the device in between, as nothing does in training.
 STEPS = 10
 #: Before any that counts, and where in the schedule they stand.
@@ -32,8 +31,10 @@ def prepare(variant: str, question: Mapping[str, Any]) -> Prepared:
     """question: {"preset", "batch_size", "device"}."""
     how = variant.split()[0]
     device, batch_size = torch.device(question["device"]), question["batch_size"]
+    # What torch.compile's mode "reduce-overhead" sets, for a trainer that leaves the mode alone.
+    inductor.triton.cudagraphs = how == "graphs"
     settings = TrainingSettings(
-        steps={"dynamics": 1000}, batch_size=batch_size, compile=how == "compile"
+        steps={"dynamics": 1000}, batch_size=batch_size, compile=how != "eager"
     )
     spec = preset_spec(question["preset"], 1)
     trainer = StageTrainer(spec, "dynamics", settings, device=device, processes=Processes())
@@ -81,4 +82,4 @@ def random_batch(count: int, device: torch.device) -> Batch:
         uniform=torch.rand(count, EXTRA_DRAWS),
         step=torch.tensor(float(INDEX)),
     )
-    return Batch._make(tensor.to(device) for tensor in batch)
+    return Batch._make(None if tensor is None else tensor.to(device) for tensor in batch)

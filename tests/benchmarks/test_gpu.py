@@ -16,7 +16,7 @@ import pytest
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import build, cells, checks
 from benchmarks.gpu.deadline import Deadline
-from benchmarks.gpu.phases import PHASES, TRAINING_VARIANTS, Tools
+from benchmarks.gpu.phases import PHASES, Tools
 from benchmarks.gpu.report import Report
 
 STUB = str(Path(__file__).with_name("gpu_stub.py"))
@@ -93,7 +93,7 @@ def test_all_phases_in_order_each_written_as_it_ends(
     assert all(row["floor_fraction"] > 0 for row in report["rows"])
     assert report["phases"]["checks"]["sanitizer_absent"] == "compute-sanitizer is not installed"
     assert report["phases"]["checks"]["rows"][0]["outcomes"] == {"passed": 1, "skipped": 1}
-    assert len(report["training"]) == 2 * len(TRAINING_VARIANTS)
+    assert len(report["training"]) == 2 * len(cells.TRAINING)
     printed = capsys.readouterr().out
     assert "sanitizer: compute-sanitizer is not installed" in printed
     if importlib.util.find_spec("matplotlib"):
@@ -201,3 +201,15 @@ def test_the_small_plan_runs_on_any_backend(
     monkeypatch.setattr(sys, "argv", ["small_plan", "torch", "float32"])
     small_plan.main()
     assert "torch float32: best" in capsys.readouterr().out
+
+
+def test_training_steps_are_the_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.gpu import training_steps
+
+    monkeypatch.setattr(training_steps, "STEPS", 2)
+    monkeypatch.setattr(training_steps, "WARM_UP", 1)
+    question = {"preset": "tiny", "batch_size": 3, "device": "cpu"}
+    prepared = training_steps.prepare("eager torch", question)
+    assert prepared.facts["steps_per_run"] == 2
+    # Every step learns.
+    assert float(prepared.run()) != prepared.facts["loss"]
