@@ -1,0 +1,143 @@
+"""Return against latency: what every number of denoising steps costs and what it is worth.
+
+    taskset -c 1 python -m benchmarks.pareto hopper walker2d \
+      --scores benchmarks/results/distill/tuning --out benchmarks/results/distill/pareto
+
+Times one plan of each shipped model by every pair of steps, N = 64, one thread, in turns in one run;
+processor time, so that other work counts little. Scores are those of `dmpc-fast evaluate --json` files
+named MODEL-ddimPD.json for P + D steps and MODEL-student.json. Writes OUT.json and OUT.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmpc_fast.assets import resolve
+from dmpc_fast.backends import registry
+from dmpc_fast.backends.base import CandidateGroup, PlanRequest
+from dmpc_fast.cli.bench import machine
+from dmpc_fast.latency import Budget, measure
+from dmpc_fast.model_file import load_model
+from dmpc_fast.spec import SamplerSpec
+
+#: Label of an arm, the word for it in the names of score files, and its steps.
+ARMS = (
+    ("teacher 32 + 10", "ddim3210", (32, 10), "ddim"),
+    ("teacher 8 + 4", "ddim84", (8, 4), "ddim"),
+    ("teacher 5 + 3", "ddim53", (5, 3), "ddim"),
+    ("teacher 4 + 2", "ddim42", (4, 2), "ddim"),
+    ("teacher 2 + 1", "ddim21", (2, 1), "ddim"),
+    ("teacher 1 + 1", "ddim11", (1, 1), "ddim"),
+    ("student 1 + 1", "student", (1, 1), "consistency"),
+)
+
+
+def latencies(name: str, dtype: str, plans: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of a plan by arm: the median."""
+    model = load_model(resolve(name))
+    engine = registry.create("cpu", model, dtype=dtype, threads=1)
+    spec = model.spec
+    states = model.normalizer.state.mean[None, None].astype(np.float32)
+
+    def plan(steps: tuple[int, int], rule: Any) -> Any:
+        proposal, dynamics = (SamplerSpec.uniform(count, rule) for count in steps)
+        request = PlanRequest(
+            states=states,
+            actions=np.zeros((1, 0, spec.action_size), np.float32),
+            mask=np.zeros((1, 0), np.float32),
+            context=np.zeros((1, 0), np.float32),
+            seed=7,
+            robots=np.zeros(1, np.int64),
+            plan_index=np.zeros(1, np.int64),
+            groups=(CandidateGroup(64, proposal, dynamics),),
+        )
+        return lambda: engine.plan(request)
+
+    runs = {label: plan(steps, rule) for label, _, steps, rule in ARMS}
+    found = measure(runs, Budget(plans), clock=time.process_time_ns)
+    summaries = {label: samples.summary() for label, samples in found.items()}
+    return {label: {"median_ms": 1e3 * summary.median_s} for label, summary in summaries.items()}
+
+
+def scored(name: str, folder: Path) -> dict[str, tuple[float, float]]:
+    """Mean score and its error by arm, of those that there are files for."""
+    found = {}
+    for label, word, _, _ in ARMS:
+        path = folder / f"{name}-{word}.json"
+        if path.exists():
+            score = json.loads(path.read_text("utf-8"))["summary"]["score"]
+            found[label] = (score["mean"], score["standard_error"])
+    return found
+
+
+def plot(models: dict[str, Any], path: Path) -> None:
+    """A panel per model: score over milliseconds, the teacher's arms joined, the student apart."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullLocator
+
+    figure, panels = plt.subplots(
+        1, len(models), figsize=(5.5 * len(models), 4), sharey=True, constrained_layout=True
+    )
+    for axis, (name, arms) in zip(np.atleast_1d(panels), models.items(), strict=True):
+        for kind, marker in (("teacher", "o-"), ("student", "D")):
+            rows = {label: row for label, row in arms.items() if label.startswith(kind)}
+            axis.errorbar(
+                [row["median_ms"] for row in rows.values()],
+                [row["score"][0] for row in rows.values()],
+                [row["score"][1] for row in rows.values()],
+                fmt=marker,
+                capsize=3,
+                label="teacher, DDIM steps" if kind == "teacher" else "distilled student",
+                markersize=8 if kind == "student" else 5,
+                linewidth=1,
+            )
+            for label, row in rows.items():
+                axis.annotate(
+                    label.removeprefix(kind + " "),
+                    (row["median_ms"], row["score"][0]),
+                    xytext=(6, 6 if kind == "teacher" else -14),
+                    textcoords="offset points",
+                    fontsize=8,
+                )
+        axis.axvline(8, color="grey", linestyle=":", linewidth=1, label="control period")
+        axis.set(xscale="log", xlabel="ms per plan (median, one thread, bf16)", title=name)
+        axis.set_xlim(2.5, 70)
+        axis.set_xticks([3, 5, 10, 20, 40])
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.grid(True, which="both", alpha=0.2)
+    np.atleast_1d(panels)[0].set_ylabel("D4RL-normalised score, mean ± s.e.")
+    np.atleast_1d(panels)[0].legend(fontsize=8, loc="lower right")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--scores", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--dtype", default="bf16")
+    parser.add_argument("--plans", type=int, default=200, help="of each arm")
+    args = parser.parse_args()
+
+    models: dict[str, Any] = {}
+    for name in args.models:
+        timed, found = latencies(name, args.dtype, args.plans), scored(name, args.scores)
+        models[name] = {label: {**timed[label], "score": found[label]} for label in found}
+    report = {"machine": machine(), "dtype": args.dtype, "threads": 1, "models": models}
+    args.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    plot(models, args.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
