@@ -130,6 +130,9 @@ void wait_products_until(int pending) {
         execute_all(own, own.products.front());
         own.products.pop_front();
     }
+    // The instruction is one of the whole warp: what a lane does next, such as giving a stage back,
+    // comes after the products of all lanes.
+    sync_warp();
     if (own.products.size() > 1 || !own.products.back().empty()) return;
     for (const auto& [registers, sums] : own.sums) std::copy(sums.begin(), sums.end(), registers);
     own.sums.clear();
