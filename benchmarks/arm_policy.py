@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from dmpc_fast.model_file import Model, load_model
 from dmpc_fast.spec import ModelSpec
 
 
-class ArmPolicy:
+class ArmPolicy(ABC):
     """Every slot runs a chunk of its plan before the next one. For models without history."""
 
     def __init__(self, spec: ModelSpec, args: argparse.Namespace) -> None:
@@ -50,9 +51,9 @@ class ArmPolicy:
             self.step[int(slot)] += 1
         return np.stack(actions)
 
+    @abstractmethod
     def plan(self, request: PlanRequest, slots: np.ndarray) -> np.ndarray:
         """Actions (B, F, A) to run."""
-        raise NotImplementedError
 
     def last_actions(self, slots: np.ndarray) -> np.ndarray:
         """(B, A) that the slots ran last, NaN at an episode's first step."""
