@@ -29,6 +29,8 @@ class IteratedPolicy(ArmPolicy):
     def __init__(self, engine: Backend, spec: ModelSpec, args: argparse.Namespace) -> None:
         super().__init__(spec, args)
         self.engine, self.rounds, self.parents = engine, args.rounds, args.parents
+        if not 1 <= self.parents <= self.count:
+            raise ValueError(f"--parents must be from 1 to {self.count}, got {self.parents}")
         own = spec.stages["proposal"].sampler
         assert own is not None  # the spec gives the proposal one
         below = tuple(angle for angle in own.angles if angle < args.angle)
