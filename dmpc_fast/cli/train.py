@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dmpc_fast.spec import PRESETS, STAGES
+from dmpc_fast.training.settings import CHOICES
 
 #: Sizes of a network that may be overridden, in all stages or in one.
 _SIZES = ("patch", "layers", "width", "heads", "head_size", "mlp")
@@ -92,6 +93,17 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="of the objective's examples, whose states the dynamics model predicts",
     )
     parser.add_argument(
+        "--dynamics-angles",
+        choices=CHOICES["dynamics_angles"],
+        help="noise angles that the dynamics learn at; those of --dynamics-steps alone, or all",
+    )
+    parser.add_argument(
+        "--horizon-weighting",
+        type=float,
+        metavar="POWER",
+        help="of the dynamics' loss: how much more the steps count that differ less from s_t",
+    )
+    parser.add_argument(
         "--control-period", type=float, help="seconds between actions, if the dataset cannot tell"
     )
     add_training_arguments(parser)
@@ -105,6 +117,9 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="optimiser steps of each stage")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float)
+    parser.add_argument(
+        "--optimiser", choices=CHOICES["optimiser"], help="of the matrices between hidden layers"
+    )
     parser.add_argument("--weight-decay", type=float)
     parser.add_argument("--warmup", type=int, help="steps of linear warm-up")
     parser.add_argument("--ema-decay", type=float)
@@ -150,7 +165,8 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
         "compile", "checkpoint_every", "validate_every", "validation_fraction", "threads", "seed",
         "return_temperature", "start_fraction", "start_steps", "value_expectile",
         "objective_temperature",
-        "value_bootstrap", "state_noise", "predicted_states",
+        "value_bootstrap", "state_noise", "predicted_states", "optimiser",
+        "dynamics_angles", "horizon_weighting",
     )  # fmt: skip
     # Fine-tuning has no options of the objective.
     given = {name: getattr(args, name, None) for name in names}

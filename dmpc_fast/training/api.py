@@ -19,6 +19,7 @@ from dmpc_fast.training.loop import SETTINGS, Callback, Trainer
 from dmpc_fast.training.run import (
     check_sizes,
     held_out_split,
+    inherited,
     network_tensors,
     provenance,
     refuse_existing,
@@ -30,6 +31,8 @@ from dmpc_fast.training.settings import TrainingSettings
 #: Optimiser steps per stage when none are given.
 DEFAULT_STEPS = {"proposal": 10000, "dynamics": 10000, "objective": 6000}
 FINETUNE_STEPS = 2000
+#: Settings of the dynamics' own loss, which fine-tuning goes on with.
+FINETUNE_INHERITED = ("dynamics_angles", "horizon_weighting")
 SETTING_NAMES = tuple(
     field.name for field in dataclasses.fields(TrainingSettings) if field.name != "steps"
 )
@@ -164,7 +167,8 @@ def finetune(
 ) -> Path:
     """Adapt the dynamics model alone to new data (D-MPC, Zhou et al. 2025, section 4.3).
 
-    Proposal, objective and normaliser stay those of `model`. Where `model` is a student, its
+    Proposal, objective and normaliser stay those of `model`, and so do the noise angles and weights
+    that its dynamics learned with. Where `model` is a student, its
     dynamics keep the student's own loss, on the new data in place of the teacher, and with it their
     sampler; the new file's provenance names that loss.
 
@@ -190,8 +194,9 @@ def finetune(
         if resume and (out / SETTINGS).exists():
             training, spec = stored(out)
         else:
+            given = {**inherited(parent.spec, FINETUNE_INHERITED), **settings}
             training = TrainingSettings(
-                steps={"dynamics": steps}, learning_rate=learning_rate, **settings
+                steps={"dynamics": steps}, learning_rate=learning_rate, **given
             )
             details = {
                 "recipe": "finetune",

@@ -29,7 +29,8 @@ from dmpc_fast.training.distributed import Processes
 from dmpc_fast.training.metrics import Metrics
 from dmpc_fast.training.settings import TrainingSettings
 from dmpc_fast.training.stage import StageTrainer
-from dmpc_fast.training.stage_loss import ObjectiveLoss, StageLoss
+from dmpc_fast.training.stage_loss import DenoisingLoss, ObjectiveLoss, StageLoss
+from dmpc_fast.training.step_weights import step_weights
 
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
@@ -193,9 +194,22 @@ class Trainer:
 
     def _loss(self, stage: str) -> StageLoss | None:
         """What a stage learns from, None for what every stage of its kind does."""
-        settings = self.settings
-        if stage in self._losses or stage != "objective":
+        if stage in self._losses or stage == "proposal":
             return self._losses.get(stage)
+        return self._dynamics_loss() if stage == "dynamics" else self._objective_loss()
+
+    def _dynamics_loss(self) -> StageLoss:
+        settings, sampler, weights = self.settings, self.spec.stages["dynamics"].sampler, None
+        assert sampler is not None  # the spec gives every denoiser one
+        if settings.horizon_weighting:
+            power, seed = settings.horizon_weighting, settings.seed
+            found = step_weights(self._train, self.normalizer, power, seed)
+            weights = torch.from_numpy(found).to(self._device)
+        angles = sampler.angles if settings.dynamics_angles == "sampler" else None
+        return DenoisingLoss(angles, weights)
+
+    def _objective_loss(self) -> StageLoss:
+        settings = self.settings
         if not settings.predicted_states:
             return ObjectiveLoss(settings.value_expectile)
         sampler = self.spec.stages["dynamics"].sampler

@@ -23,18 +23,20 @@ def velocity_loss(
     angle: Tensor,
     eps: Tensor,
     batch_size: int,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Mean squared error of the velocity over valid steps (Salimans & Ho 2022).
 
     clean (B, F, X) is what is denoised, given (B, F, U) what is not, valid (B, F) bool, angle (B,)
-    in radians, eps like clean.
+    in radians, eps like clean. weights (F,): of the steps; None where all weigh 1.
     """
     t = angle[:, None, None]
     noisy = noise.diffuse(clean, eps, t)
     predicted = network(noisy, given, condition, angle, None, valid)
     error = predicted.float() - noise.velocity(clean, eps, t)
     steps, features = clean.shape[1:]
-    return (error.square() * valid[..., None]).sum() / (batch_size * steps * features)
+    counted = valid if weights is None else valid * weights
+    return (error.square() * counted[..., None]).sum() / (batch_size * steps * features)
 
 
 def objective_loss(

@@ -80,6 +80,13 @@ def provenance(
     }
 
 
+def inherited(spec: ModelSpec, names: tuple[str, ...]) -> dict[str, Any]:
+    """Those of the settings `names` that the training of `spec` is known to have had."""
+    made = spec.provenance.get("training")
+    made = made if isinstance(made, dict) else {}
+    return {name: made[name] for name in names if name in made}
+
+
 def check_sizes(store: EpisodeStore, parent: Model, ids: list[str]) -> None:
     """Raises ValueError where the data are not of the robot that `parent` is for."""
     given = store.observations.shape[1], store.actions.shape[1]

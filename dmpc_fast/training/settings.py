@@ -10,6 +10,13 @@ from typing import Any, Literal
 
 from dmpc_fast.spec import STAGES
 
+#: What settings that are words may say.
+CHOICES = {
+    "precision": ("float32", "bf16"),
+    "optimiser": ("adamw", "muon"),
+    "dynamics_angles": ("all", "sampler"),
+}
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -31,7 +38,11 @@ class TrainingSettings:
     own value there, not from the return of the behaviour. state_noise: standard deviation, in
     normalised units, of noise on the states that the objective is trained on. predicted_states: share
     of the objective's examples whose states are those that the dynamics model predicts, as they are
-    in planning. threads: torch threads, None for torch's own choice.
+    in planning. optimiser: Muon for the matrices of the blocks, or AdamW for all. dynamics_angles: noise
+    angles that the dynamics learn at: all, or those alone at which their sampler asks them; of one
+    step that is pure noise, where the answer is the mean of what may follow. horizon_weighting: power
+    of the weights of the horizon's steps in the dynamics' loss, see `step_weights`; 0 weighs all
+    alike. threads: torch threads, None for torch's own choice.
     """
 
     steps: dict[str, int]
@@ -56,6 +67,9 @@ class TrainingSettings:
     value_bootstrap: bool = False
     state_noise: float = 0.0
     predicted_states: float = 0.0
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    dynamics_angles: Literal["all", "sampler"] = "all"
+    horizon_weighting: float = 0.0
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -81,10 +95,16 @@ class TrainingSettings:
             raise ValueError(f"state_noise must be finite and at least 0, got {self.state_noise}")
         if not 0 <= self.predicted_states <= 1:
             raise ValueError(f"predicted_states must lie in [0, 1], got {self.predicted_states}")
+        if not (math.isfinite(self.horizon_weighting) and self.horizon_weighting >= 0):
+            raise ValueError(
+                f"horizon_weighting must be finite and at least 0, got {self.horizon_weighting}"
+            )
         if self.start_steps is not None and self.start_steps < 1:
             raise ValueError(f"start_steps must be at least 1, got {self.start_steps}")
-        if self.precision not in ("float32", "bf16"):
-            raise ValueError(f"precision must be 'float32' or 'bf16', got {self.precision!r}")
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                wanted = " or ".join(map(repr, allowed))
+                raise ValueError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
                 f"validation_fraction must lie between 0 and 1, got {self.validation_fraction}"

@@ -21,10 +21,9 @@ from dmpc_fast.training.adaptation import (
 from dmpc_fast.training.batches import Batch
 from dmpc_fast.training.checkpoint import clone, prefixed, unprefixed
 from dmpc_fast.training.distributed import Processes
+from dmpc_fast.training.optimiser import StageOptimiser
 from dmpc_fast.training.settings import TrainingSettings
 from dmpc_fast.training.stage_loss import StageLoss, training_loss
-
-OPTIMISER_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class StageTrainer:
@@ -59,23 +58,10 @@ class StageTrainer:
             prepare_members(networks, adaptation or Adaptation())
         self.network = networks.to(device)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-        decayed = [p for p in self._parameters() if p.ndim >= 2]
-        plain = [p for p in self._parameters() if p.ndim < 2]
-        self._optimiser = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": settings.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-            ],
-            lr=settings.learning_rate,
-            betas=(0.9, 0.99),
-            fused=True,
-        )
+        self._optimiser = StageOptimiser(self.network, settings)
         self._criterion = loss or training_loss(stage)
         total: Callable[..., tuple[Tensor, dict[str, Tensor]]] = self._loss
         self._compiled = torch.compile(total, dynamic=False) if settings.compile else total
-
-    def _parameters(self) -> list[nn.Parameter]:
-        return [p for p in self.network.parameters() if p.requires_grad]
 
     def _loss(
         self, network: nn.ModuleList, batch: Batch, batch_size: int
@@ -100,13 +86,10 @@ class StageTrainer:
         batch = self._to_device(batch)
         loss, parts = self._compiled(self.network, batch, settings.batch_size)
         loss.backward()
-        parameters = self._parameters()
+        parameters = self._optimiser.parameters
         self._processes.sum_([p.grad for p in parameters if p.grad is not None])
         norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm, foreach=True)
-        for group in self._optimiser.param_groups:
-            group["lr"] = self.learning_rate(index)
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser.step(self.learning_rate(index))
         # The average must not remember the random start of a short run.
         decay = min(settings.ema_decay, (1 + index) / (10 + index))
         with torch.no_grad():
@@ -158,24 +141,12 @@ class StageTrainer:
         """Tensors from which `load_state` continues bit for bit."""
         tensors = prefixed("network", clone(self.network.state_dict()))
         tensors |= prefixed("average", clone(self.average.state_dict()))
-        for name, parameter in self.network.named_parameters():
-            state = self._optimiser.state.get(parameter)
-            if not state:
-                continue
-            for moment in OPTIMISER_MOMENTS:
-                tensors[f"{moment}.{name}"] = state[moment].clone()
-            tensors[f"optimiser_step.{name}"] = state["step"].clone()
-        return tensors
+        return tensors | self._optimiser.state()
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         self.network.load_state_dict(unprefixed("network", tensors))
         self.average.load_state_dict(unprefixed("average", tensors))
-        for name, parameter in self.network.named_parameters():
-            if f"optimiser_step.{name}" not in tensors:
-                continue
-            state = {m: tensors[f"{m}.{name}"].to(self._device) for m in OPTIMISER_MOMENTS}
-            state["step"] = tensors[f"optimiser_step.{name}"]
-            self._optimiser.state[parameter] = state
+        self._optimiser.load_state(tensors)
 
     def load_weights(self, tensors: dict[str, Tensor]) -> None:
         """Start from trained weights (names of the model file without the stage)."""

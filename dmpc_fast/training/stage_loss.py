@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from dmpc_fast.models.network import TrajectoryTransformer
+from dmpc_fast.noise import MAX_ANGLE
 from dmpc_fast.training.batches import Batch
 from dmpc_fast.training.distributed import Processes
 from dmpc_fast.training.losses import objective_loss, velocity_loss
@@ -31,15 +33,34 @@ class StageLoss(Protocol):
 
 
 class DenoisingLoss:
-    """Velocity regression at every angle: what proposal and dynamics learn as teachers."""
+    """Velocity regression: what proposal and dynamics learn as teachers.
+
+    Args:
+        angles: those to learn at, in radians, alike often; None for all from 0 to pi/2.
+        weights: of the steps of the horizon, (F,); None where all weigh 1.
+    """
+
+    def __init__(
+        self, angles: Sequence[float] | None = None, weights: Tensor | None = None
+    ) -> None:
+        self._angles = None if angles is None else torch.tensor(angles, dtype=torch.float32)
+        self._weights = weights
 
     def __call__(
         self, network: TrajectoryTransformer, batch: Batch, batch_size: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         return velocity_loss(
-            network, batch.clean, batch.given, batch.condition, batch.valid, batch.angle, batch.eps,
-            batch_size,
+            network, batch.clean, batch.given, batch.condition, batch.valid, self._angle(batch),
+            batch.eps, batch_size, self._weights,
         ), {}  # fmt: skip
+
+    def _angle(self, batch: Batch) -> Tensor:
+        """The batch's angles, each moved to one of those to learn at."""
+        if self._angles is None:
+            return batch.angle
+        angles = self._angles.to(batch.angle.device)
+        share = batch.angle / MAX_ANGLE
+        return angles[(share * len(angles)).long().clamp(0, len(angles) - 1)]
 
     def gates(
         self, network: TrajectoryTransformer, batches: list[Batch], processes: Processes

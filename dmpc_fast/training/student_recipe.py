@@ -9,7 +9,7 @@ from typing import Any
 from dmpc_fast.model_file import Model
 from dmpc_fast.spec import ModelSpec, SamplerSpec
 from dmpc_fast.training.distillation import Distillation
-from dmpc_fast.training.run import provenance
+from dmpc_fast.training.run import inherited, provenance
 from dmpc_fast.training.settings import TrainingSettings
 
 STUDENT_STAGES = ("proposal", "dynamics")
@@ -44,19 +44,27 @@ def student_settings(
 ) -> TrainingSettings:
     """Settings of a student's training: `given` ones, then the teacher's own of `INHERITED`.
 
-    steps: as in `distill`. Raises ValueError for a stage that no student has.
+    steps: as in `distill`; None leaves out what takes one step already. Raises ValueError for a
+    stage that no student has.
     """
     if steps is None:
-        steps = DISTILL_STEPS
+        steps = {name: n for name, n in DISTILL_STEPS.items() if _evaluations(teacher, name) > 1}
+        if not steps:
+            raise ValueError(
+                "the teacher's proposal and dynamics take 1 step each already: nothing to distil"
+            )
     elif isinstance(steps, int):
         steps = dict.fromkeys(STUDENT_STAGES, steps)
     for stage in steps:
         if stage not in STUDENT_STAGES:
             raise ValueError(f"steps has {stage!r}, but a student has stages {STUDENT_STAGES}")
-    made = teacher.provenance.get("training")
-    made = made if isinstance(made, dict) else {}
-    inherited = {name: made[name] for name in INHERITED if name in made}
-    return TrainingSettings(steps=dict(steps), **{**inherited, **given})
+    return TrainingSettings(steps=dict(steps), **{**inherited(teacher, INHERITED), **given})
+
+
+def _evaluations(teacher: ModelSpec, stage: str) -> int:
+    sampler = teacher.stages[stage].sampler
+    assert sampler is not None  # the spec gives both stages one
+    return sampler.steps
 
 
 def recipe_losses(

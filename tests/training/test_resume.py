@@ -60,7 +60,10 @@ def test_killed_and_resumed_run_ends_bit_for_bit_the_same(dataset: str, tmp_path
     assert steps == sorted(set(steps)), "a resumed run logs every step once"
 
 
-def test_every_checkpoint_continues_to_the_same_weights(dataset: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_every_checkpoint_continues_to_the_same_weights(
+    optimiser: str, dataset: str, tmp_path: Path
+) -> None:
     """The same promise without processes: stop after each stage and in the middle of one."""
     from dmpc_fast.training.api import train
     from dmpc_fast.training.loop import Trainer
@@ -75,6 +78,9 @@ def test_every_checkpoint_continues_to_the_same_weights(dataset: str, tmp_path: 
         "compile": False,
         "control_period_s": 0.05,
         "progress": False,
+        "optimiser": optimiser,
+        "dynamics_angles": "sampler",
+        "horizon_weighting": 1.5,
     }
     expected = load_file(train(dataset, out=tmp_path / "whole", **options))
 

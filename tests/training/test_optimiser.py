@@ -1,0 +1,78 @@
+"""Which optimiser changes which weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from dmpc_fast.models.network import TrajectoryTransformer
+from dmpc_fast.spec import EnvironmentSpec, ModelSpec, preset_stages
+from dmpc_fast.training.optimiser import StageOptimiser
+from dmpc_fast.training.settings import TrainingSettings
+
+SETTINGS = TrainingSettings(steps={"dynamics": 1}, learning_rate=3e-3, weight_decay=0.0)
+
+
+def networks(seed: int) -> nn.ModuleList:
+    torch.manual_seed(seed)
+    stages = preset_stages("tiny", patch=2)
+    environment = EnvironmentSpec(None, None, (-1.0, -1.0), (1.0, 1.0), 0.05)
+    spec = ModelSpec(5, 2, 8, 1, 0, 0.99, 10.0, stages, environment)
+    found = nn.ModuleList([TrajectoryTransformer(spec, "dynamics")])
+    for parameter in found.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return found
+
+
+def step(optimiser: StageOptimiser, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in optimiser.parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    optimiser.step(1e-2)
+
+
+def test_muon_makes_updates_of_hidden_matrices_orthogonal_and_no_others() -> None:
+    model = networks(3)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    step(StageOptimiser(model, dataclasses.replace(SETTINGS, optimiser="muon")), 4)
+    for name, parameter in model.named_parameters():
+        change = parameter.detach() - before[name]
+        if change.ndim < 2 or ".blocks." not in name:
+            # The first step of AdamW is the sign of the gradient.
+            torch.testing.assert_close(
+                change.abs(), torch.full_like(change, 1e-2), rtol=2e-2, atol=0
+            )
+            continue
+        values = torch.linalg.svdvals(change)
+        # Five Newton-Schulz iterations of a random matrix end between about 0.7 and 1.2.
+        assert float(values.max() / values.min()) < 3, name
+        rms = float(change.square().mean().sqrt())
+        assert rms == pytest.approx(0.2 * 1e-2, rel=0.35), name
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_state_carries_on_bit_for_bit(optimiser: str) -> None:
+    settings = dataclasses.replace(SETTINGS, optimiser=optimiser, weight_decay=0.1)
+    first = networks(5)
+    whole = StageOptimiser(first, settings)
+    step(whole, 6)
+    second = networks(7)
+    second.load_state_dict(first.state_dict())
+    carried = StageOptimiser(second, settings)
+    carried.load_state(whole.state())
+    for seed in (8, 9):
+        step(whole, seed)
+        step(carried, seed)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_frozen_weights_stay() -> None:
+    model = networks(10)
+    model[0].token.requires_grad_(False)
+    before = model[0].token.weight.detach().clone()
+    step(StageOptimiser(model, dataclasses.replace(SETTINGS, optimiser="muon")), 11)
+    torch.testing.assert_close(model[0].token.weight.detach(), before, rtol=0, atol=0)
