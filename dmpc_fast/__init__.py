@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from dmpc_fast.training.api import finetune, train
     from dmpc_fast.training.distill import distill
     from dmpc_fast.training.loop import Trainer
+    from dmpc_fast.triton_availability import KernelsUnavailableError
 
 __version__ = "0.1.0"
 __all__ = [
     "BackendUnavailableError",
+    "KernelsUnavailableError",
     "ModelFileError",
     "Plan",
     "Planner",
@@ -42,6 +44,7 @@ __all__ = [
 
 _HOMES = {
     "BackendUnavailableError": "dmpc_fast.backends.base",
+    "KernelsUnavailableError": "dmpc_fast.triton_availability",
     "ModelFileError": "dmpc_fast.spec",
     "Plan": "dmpc_fast.planning.plan",
     "Planner": "dmpc_fast.planning.planner",

@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional
 
-from dmpc_fast.kernels.precision import product
+from dmpc_fast.kernels.precision import product, rounded
 from dmpc_fast.kernels.stream import (
     load_stream,
     load_vector,
@@ -56,7 +56,7 @@ def _attention_kernel(
     own = modulation + robot.to(tl.int64) * modulation_stride
     rows = normalised(value, own, WIDTH, BLOCK_W)
     if PRECISION == "bf16":
-        rows = rows.to(tl.bfloat16)
+        rows = rounded(rows, tl.bfloat16)
     if SPLITS > 1:  # noqa: SIM102 (decided by the compiler, the other one by the program)
         if split == 0:
             tl.store(out + offsets, value, mask=mask)

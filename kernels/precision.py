@@ -13,6 +13,8 @@ from torch import Tensor
 INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 #: Sign, exponent and the 10 explicit bits of a TF32 significand.
 _TF32_BITS = tl.constexpr(-(1 << 13))
+#: Sign, exponent and the 7 explicit bits of a bfloat16 significand.
+_BF16_BITS = tl.constexpr(-(1 << 16))
 
 
 class Precision(NamedTuple):
@@ -42,7 +44,7 @@ def product(a, b, total, PRECISION: tl.constexpr):
     the operands are rounded first, so that its results have the precision's own error.
     """
     if PRECISION == "bf16":
-        a, b = a.to(tl.bfloat16), b.to(tl.bfloat16)
+        a, b = rounded(a, tl.bfloat16), rounded(b, tl.bfloat16)
         if INTERPRETED:
             a, b = a.to(tl.float32), b.to(tl.float32)
         result = tl.dot(a, b, total)
@@ -51,6 +53,16 @@ def product(a, b, total, PRECISION: tl.constexpr):
             a, b = _truncated(a), _truncated(b)
         result = tl.dot(a, b, total, input_precision=PRECISION)
     return result
+
+
+@triton.jit
+def rounded(x, DTYPE: tl.constexpr):
+    """x in a storage dtype, to nearest even as devices do; the interpreter alone would cut off."""
+    if INTERPRETED and tl.bfloat16 == DTYPE and x.dtype == tl.float32:
+        bits = x.to(tl.int32, bitcast=True)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & _BF16_BITS
+        x = bits.to(tl.float32, bitcast=True)
+    return x.to(DTYPE)
 
 
 @triton.jit

@@ -12,6 +12,14 @@ MAX_WIDTH = 1024
 #: Most floats of a tile of the stream, which stays in registers with the sums of a block.
 MAX_TILE = {"ieee": 8192, "tf32": 8192, "bf16": 16384}
 
+#: The same for the fused blocks of training, whose backward pass holds more beside it; the most rows
+#: and columns with two tiles of weights in flight, the most bytes of such a tile, and the most tokens.
+MAX_TRAINING_TILE = {"ieee": 8192, "tf32": 8192, "bf16": 16384}
+MAX_TRAINING_ROWS = {"ieee": 32, "tf32": 32, "bf16": 64}
+MAX_TRAINING_COLUMNS = {"ieee": 32, "tf32": 32, "bf16": 64}
+MAX_WEIGHT_BYTES = 16384
+MAX_TRAINING_TOKENS = 64
+
 
 class Tile(NamedTuple):
     """One program's share: whole candidates, `rows` rows of the stream, `tokens` for each of them.
@@ -97,6 +105,55 @@ def choose_tile(
         # What compiling for the smallest chips (163 KiB of shared memory) showed to fit.
         stages=2 if wide else 3,
     )
+
+
+def training_refusal(tokens: int, width: int, precision: str) -> str | None:
+    """Why blocks of these sizes cannot be trained by fused kernels; None where they can."""
+    limit = MAX_TRAINING_TILE[precision]
+    if tokens > MAX_TRAINING_TOKENS:
+        return f"tokens must be at most {MAX_TRAINING_TOKENS}, got {tokens}"
+    if _training_rows(tokens) * power_of_two(width, MIN_SIDE) > limit:
+        return (
+            f"tokens (at least {MIN_SIDE}) times width, each rounded up to a power of two, must be "
+            f"at most {limit} for products in {precision}, got {tokens} and {width}"
+        )
+    return None
+
+
+def choose_training_tile(
+    *, tokens: int, width: int, count: int, processors: int, precision: str
+) -> Tile:
+    """The tile of a fused block on `count` samples, forward and backward.
+
+    Batches are large, so no two programs share rows. Backward holds two operands of its rows beside
+    three tiles of weights: what they may take is what fits the smallest chips. Raises ValueError for
+    sizes that `training_refusal` names.
+    """
+    reason = training_refusal(tokens, width, precision)
+    if reason is not None:
+        raise ValueError(reason)
+    per_sample, padded = power_of_two(tokens), power_of_two(width, MIN_SIDE)
+    fewest = _training_rows(tokens)
+    most = MAX_TRAINING_ROWS[precision]
+    rows = max(fewest, min(most, MAX_TRAINING_TILE[precision] // padded))
+    while rows > fewest and _tiles(rows, per_sample, 1, count) < processors:
+        rows //= 2
+    size = padded * (2 if precision == "bf16" else 4)
+    columns = max(MIN_SIDE, min(MAX_TRAINING_COLUMNS[precision], MAX_WEIGHT_BYTES // size))
+    return Tile(
+        rows,
+        per_sample,
+        padded,
+        columns=columns,
+        splits=1,
+        warps=8 if rows * padded >= 8192 else 4,
+        stages=2 if rows <= most and columns * size <= MAX_WEIGHT_BYTES else 1,
+    )
+
+
+def _training_rows(tokens: int) -> int:
+    """The fewest rows of a program that holds whole samples."""
+    return max(MIN_SIDE, power_of_two(tokens))
 
 
 def _tiles(rows: int, per_candidate: int, robots: int, count: int) -> int:

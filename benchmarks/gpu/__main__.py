@@ -25,7 +25,7 @@ from benchmarks.gpu import cells, plots
 from benchmarks.gpu.deadline import Deadline
 from benchmarks.gpu.phases import PHASES, Session, Tools, tools
 from benchmarks.gpu.report import Report
-from dmpc_fast.backends.triton import availability
+from dmpc_fast import triton_availability as availability
 from dmpc_fast.cli.bench import machine, steps
 
 

@@ -10,9 +10,9 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from dmpc_fast import triton_availability
 from dmpc_fast.backends import cuda_availability
 from dmpc_fast.backends.base import Backend, BackendUnavailableError
-from dmpc_fast.backends.triton import availability as triton_availability
 from dmpc_fast.model_file import Model
 
 

@@ -36,8 +36,8 @@ _POLICY_NUMBERS = {
 _POLICY_SHARED = ("steps", "batch_size", "learning_rate", "ema_decay", "seed", "threads")
 _STUDENT_ONLY = (
     "dataset", "proposal_train_steps", "dynamics_train_steps", "only", "loss", "weight_decay",
-    "warmup", "precision", "compile", "checkpoint_every", "validate_every", "validation_fraction",
-    "return_temperature", "start_fraction", "start_steps", "device",
+    "warmup", "precision", "compile", "kernels", "checkpoint_every", "validate_every",
+    "validation_fraction", "return_temperature", "start_fraction", "start_steps", "device",
 )  # fmt: skip
 
 

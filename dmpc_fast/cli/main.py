@@ -98,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
 def explain(error: Exception) -> str | None:
     """One line for an error that a user can cause, or None for one that is a defect of ours."""
     from dmpc_fast.backends.base import BackendUnavailableError
+    from dmpc_fast.triton_availability import KernelsUnavailableError
 
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "").partition(".")[0]
@@ -107,7 +108,7 @@ def explain(error: Exception) -> str | None:
             f"this command needs {package}, which is not installed: "
             f'pip install "dmpc-fast[{EXTRA_OF[package]}]"'
         )
-    if isinstance(error, (ValueError, OSError, BackendUnavailableError)):
+    if isinstance(error, (ValueError, OSError, BackendUnavailableError, KernelsUnavailableError)):
         return " ".join(str(error).split()) or type(error).__name__
     return None
 

@@ -125,6 +125,11 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ema-decay", type=float)
     parser.add_argument("--precision", choices=("float32", "bf16"))
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
+    parser.add_argument(
+        "--kernels",
+        choices=CHOICES["kernels"],
+        help="that compute the networks' blocks; triton needs a CUDA device (default: torch)",
+    )
     parser.add_argument("--checkpoint-every", type=int, metavar="STEPS")
     parser.add_argument("--validate-every", type=int, metavar="STEPS")
     parser.add_argument("--validation-fraction", type=float, metavar="SHARE")
@@ -162,7 +167,8 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
     """Settings given on the command line; what was not given keeps its default."""
     names = (
         "batch_size", "learning_rate", "weight_decay", "warmup", "ema_decay", "precision",
-        "compile", "checkpoint_every", "validate_every", "validation_fraction", "threads", "seed",
+        "compile", "kernels", "checkpoint_every", "validate_every", "validation_fraction", "threads",
+        "seed",
         "return_temperature", "start_fraction", "start_steps", "value_expectile",
         "objective_temperature",
         "value_bootstrap", "state_noise", "predicted_states", "optimiser",

@@ -106,6 +106,10 @@ class LowRankLinear(nn.Linear):
         change = functional.linear(functional.linear(x, self.lora_down), self.lora_up)
         return super().forward(x) + self.scale * change
 
+    def effective(self) -> Tensor:
+        """The weight (out, in) that the layer amounts to, differentiable by the factors."""
+        return self.weight + self.scale * (self.lora_up @ self.lora_down)
+
     def merged(self) -> Tensor:
         """The weight (out, in) of the one linear map that does the same."""
         # In double, so that the sum is rounded once.

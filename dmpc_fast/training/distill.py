@@ -12,6 +12,7 @@ from dmpc_fast.data.minari import load_episodes
 from dmpc_fast.model_file import Model, load_model
 from dmpc_fast.models.loading import load_networks
 from dmpc_fast.spec import ModelSpec
+from dmpc_fast.training.block_kernels import use_kernels
 from dmpc_fast.training.distillation import Distillation
 from dmpc_fast.training.distributed import processes
 from dmpc_fast.training.loop import Callback, Trainer
@@ -148,6 +149,7 @@ def _stage_losses(
     networks = load_networks(teacher.spec, teacher.tensors, device=place)
     losses: dict[str, StageLoss] = {}
     for stage, count in training.steps.items():
+        use_kernels(getattr(networks, stage), spec, training, place)
         made = Distillation.from_provenance(stage, spec.provenance)
         if made is None:
             raise ValueError(f"the run's description says nothing of how {stage} is distilled")

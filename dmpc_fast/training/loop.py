@@ -18,6 +18,7 @@ from dmpc_fast.normalizer import Normalizer
 from dmpc_fast.spec import STAGES, ModelSpec
 from dmpc_fast.training.adaptation import Adaptation
 from dmpc_fast.training.batches import StageBatches
+from dmpc_fast.training.block_kernels import check_kernels, use_kernels
 from dmpc_fast.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -65,6 +66,9 @@ class Trainer:
         adaptation: which weights of the trained stages may change; all where None.
         device: where to train. processes: who else takes part. progress: show a bar.
         callbacks: called at every logged step.
+
+    Raises:
+        KernelsUnavailableError: the settings ask for kernels that cannot run here.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Trainer:
         self._adaptation = adaptation
         default = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = torch.device(device or default)
+        check_kernels(spec, settings, self._device)
         self._processes = processes or Processes()
         self._progress, self._callbacks = progress, tuple(callbacks)
         self._stages = [stage for stage in STAGES if stage in settings.steps]
@@ -219,6 +224,7 @@ class Trainer:
         known = unprefixed("dynamics.0", {**self._initial, **self._finished})
         dynamics.load_state_dict(known)
         dynamics.requires_grad_(False)
+        use_kernels(dynamics, self.spec, settings, self._device)
         return ObjectiveLoss(
             settings.value_expectile, dynamics, len(sampler.angles), settings.predicted_states
         )

@@ -13,6 +13,7 @@ from dmpc_fast.spec import STAGES
 #: What settings that are words may say.
 CHOICES = {
     "precision": ("float32", "bf16"),
+    "kernels": ("torch", "triton"),
     "optimiser": ("adamw", "muon"),
     "dynamics_angles": ("all", "sampler"),
 }
@@ -26,7 +27,8 @@ class TrainingSettings:
     warmup: steps of linear warm-up; cosine decay to 0 follows. ema_decay: of the weights that
     ship, ramped up at the start. clip_norm: largest gradient norm. precision: of matrix products
     (autocast in bf16; weights, optimiser and residuals stay float32). compile: torch.compile the
-    loss. validation_fraction: share of episodes held out. checkpoint_every, validate_every: in
+    loss. kernels: what computes the blocks of networks, torch or fused Triton kernels, which need a
+    CUDA device. validation_fraction: share of episodes held out. checkpoint_every, validate_every: in
     steps. return_temperature: how strongly the proposal prefers episodes of high return, in standard
     deviations of the episode return (weights exp(return / temperature)); None for all data alike.
     The dynamics always learn from all data. objective_temperature: the same for the objective: with
@@ -54,6 +56,7 @@ class TrainingSettings:
     clip_norm: float = 1.0
     precision: Literal["float32", "bf16"] = "bf16"
     compile: bool = True
+    kernels: Literal["torch", "triton"] = "torch"
     validation_fraction: float = 0.05
     validate_every: int = 500
     checkpoint_every: int = 500

@@ -19,6 +19,7 @@ from dmpc_fast.training.adaptation import (
     prepare_members,
 )
 from dmpc_fast.training.batches import Batch
+from dmpc_fast.training.block_kernels import use_kernels
 from dmpc_fast.training.checkpoint import clone, prefixed, unprefixed
 from dmpc_fast.training.distributed import Processes
 from dmpc_fast.training.optimiser import StageOptimiser
@@ -56,6 +57,8 @@ class StageTrainer:
                 TrajectoryTransformer(spec, stage) for _ in range(spec.stages[stage].members)
             )
             prepare_members(networks, adaptation or Adaptation())
+        for member in networks:
+            use_kernels(member, spec, settings, device)
         self.network = networks.to(device)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self._optimiser = StageOptimiser(self.network, settings)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from random_models import random_model
 
+from dmpc_fast import triton_availability as availability
 from dmpc_fast.backends import registry
 from dmpc_fast.backends.base import BackendUnavailableError
-from dmpc_fast.backends.triton import availability
 from dmpc_fast.planning.planner import Planner
 
 

@@ -24,13 +24,16 @@ def error(values: Tensor, reference: Tensor) -> float:
     return float(difference.square().mean().sqrt()) / max(1.0, scale)
 
 
-def limit(precision: str, in_float32: Callable[[], Tensor], reference: Tensor) -> float:
+def limit(
+    precision: str, in_float32: Callable[[], Tensor], reference: Tensor, passes: int = 1
+) -> float:
     """The largest error of an op in a precision.
 
     in_float32: the plain reference computed in float32. What a coarser precision adds is what its
-    operands lose by rounding.
+    operands lose by rounding. passes: through the op's products, 2 for a gradient, which goes
+    through those of the op and then through its own.
     """
-    return FACTOR * error(in_float32(), reference) + ROUNDINGS * ROUNDING[precision]
+    return passes * (FACTOR * error(in_float32(), reference) + ROUNDINGS * ROUNDING[precision])
 
 
 def double(value: object) -> object:

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmpc_fast.kernels.precision import PRECISIONS
-from dmpc_fast.kernels.tiles import MAX_ROWS, choose_tile, power_of_two, refusal
+from dmpc_fast.kernels.tiles import (
+    MAX_ROWS,
+    choose_tile,
+    choose_training_tile,
+    power_of_two,
+    refusal,
+    training_refusal,
+)
 
 
 @given(
@@ -43,6 +50,38 @@ def test_tiles_cover_the_work(
     share = -(-units // splits)
     assert (splits - 1) * share < units
     assert splits == 1 or tiles * robots * splits <= processors
+
+
+@given(
+    tokens=st.integers(1, 128), width=st.integers(1, 1024), count=st.integers(1, 5000),
+    processors=st.integers(1, 200), precision=st.sampled_from([p.inner for p in PRECISIONS.values()]),
+)  # fmt: skip
+def test_training_tiles_cover_the_batch(
+    tokens: int, width: int, count: int, processors: int, precision: str
+) -> None:
+    given = {"tokens": tokens, "width": width, "precision": precision}
+    if training_refusal(**given) is not None:  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="at most"):
+            choose_training_tile(**given, count=count, processors=processors)  # type: ignore[arg-type]
+        return
+    tile = choose_training_tile(**given, count=count, processors=processors)  # type: ignore[arg-type]
+    tiles, splits, outer = tile.grid(1, count)
+    samples = tile.rows // tile.tokens
+    assert (splits, outer) == (1, 1)
+    assert tile.rows % tile.tokens == 0
+    assert (tiles - 1) * samples < count <= tiles * samples
+    assert tile.columns >= 16
+
+
+def test_paper_trains_in_bf16_and_in_float32() -> None:
+    for precision, rows in (("bf16", 64), ("ieee", 32)):
+        tile = choose_training_tile(
+            tokens=32, width=256, count=4096, processors=132, precision=precision
+        )
+        assert tile.rows == rows
+    assert "at most 8192 for products in ieee, got 64 and 256" in str(
+        training_refusal(64, 256, "ieee")
+    )
 
 
 def test_paper_sizes_fill_a_large_chip() -> None:

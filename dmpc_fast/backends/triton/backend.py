@@ -22,7 +22,6 @@ from dmpc_fast.backends.base import (
 )
 from dmpc_fast.backends.host_policy import HostPolicy
 from dmpc_fast.backends.terms import term_rows
-from dmpc_fast.backends.triton.availability import interpreted, refusal
 from dmpc_fast.backends.triton.network import Network
 from dmpc_fast.backends.triton.program import GroupShape, Parts, PlanShape, Program, device_parts
 from dmpc_fast.kernels import tiles
@@ -32,6 +31,7 @@ from dmpc_fast.kernels.update import Edge
 from dmpc_fast.model_file import Model
 from dmpc_fast.normalizer import Affine, condition_vector
 from dmpc_fast.spec import STAGES
+from dmpc_fast.triton_availability import interpreted, refusal
 
 #: Programs that are kept, each with its buffers and graph; the one not used for longest goes first.
 MAX_PROGRAMS = 8

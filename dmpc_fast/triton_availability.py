@@ -1,4 +1,4 @@
-"""Whether this machine can run the Triton backend, found out without importing torch or Triton."""
+"""Whether this machine can run Triton's kernels, found out without importing torch or Triton."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import os
 from pathlib import Path
 
 
+class KernelsUnavailableError(RuntimeError):
+    """Fused kernels were asked for in training that this machine, installation or model cannot run;
+    the message says why."""
+
+
 def interpreted() -> bool:
     """Whether Triton interprets kernels on the CPU: for tests, thousands of times slower."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def refusal() -> str | None:
-    """Why the backend cannot run here, None where it can."""
+    """Why kernels cannot run here, None where they can."""
     for name in ("triton", "torch"):
         if importlib.util.find_spec(name) is None:
             return f"{name} is not installed; the extra gpu of dmpc-fast brings it"
