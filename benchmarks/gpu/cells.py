@@ -27,8 +27,11 @@ OURS = tuple(
 RIVALS = tuple(
     f"{name} {dtype}" for dtype in ("bf16", "tf32", "float32") for name in ("compile", "eager")
 )
-#: How a training step runs: compiled with CUDA graphs, compiled as the trainer does it, or eager.
-TRAINING = ("graphs torch", "compile torch", "eager torch")
+#: How a training step runs (compiled with CUDA graphs, compiled as the trainer does it, or eager), and
+#: what computes its blocks: torch or the fused kernels.
+TRAINING = tuple(
+    f"{how} {kernels}" for kernels in ("torch", "triton") for how in ("graphs", "compile", "eager")
+)
 #: A cell of more work is left out: a round of all variants would eat the time of all others.
 MAX_TFLOP = 100.0
 

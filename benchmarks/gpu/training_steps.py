@@ -29,12 +29,15 @@ WARM_UP, INDEX = 5, 500
 
 def prepare(variant: str, question: Mapping[str, Any]) -> Prepared:
     """question: {"preset", "batch_size", "device"}."""
-    how = variant.split()[0]
+    how, kernels = variant.split()
     device, batch_size = torch.device(question["device"]), question["batch_size"]
     # What torch.compile's mode "reduce-overhead" sets, for a trainer that leaves the mode alone.
     inductor.triton.cudagraphs = how == "graphs"
     settings = TrainingSettings(
-        steps={"dynamics": 1000}, batch_size=batch_size, compile=how != "eager"
+        steps={"dynamics": 1000},
+        batch_size=batch_size,
+        compile=how != "eager",
+        kernels="triton" if kernels == "triton" else "torch",
     )
     spec = preset_spec(question["preset"], 1)
     trainer = StageTrainer(spec, "dynamics", settings, device=device, processes=Processes())

@@ -18,6 +18,8 @@ from benchmarks.gpu import build, cells, checks
 from benchmarks.gpu.deadline import Deadline
 from benchmarks.gpu.phases import PHASES, Tools
 from benchmarks.gpu.report import Report
+from dmpc_fast import triton_availability
+from dmpc_fast.triton_availability import KernelsUnavailableError
 
 STUB = str(Path(__file__).with_name("gpu_stub.py"))
 FEW = ["--presets", "tiny", "--robots", "1", "--samples", "64", "256", "--steps", "1+1"]
@@ -122,6 +124,15 @@ def test_rivals_that_fail_are_rows_and_ours_are_failures(tmp_path: Path) -> None
     assert report["phases"]["cells"]["status"] == "failed"
 
 
+def test_fused_training_steps_that_fail_are_failures(tmp_path: Path) -> None:
+    few = [*FEW, "--phases", "peaks", "training"]
+    status, report = run(tmp_path / "a", tools("graphs torch=refuse"), *few)
+    assert (status, report["phases"]["training"]["status"]) == (0, "passed")
+    status, report = run(tmp_path / "b", tools("compile triton=crash"), *few)
+    assert (status, report["phases"]["training"]["status"]) == (1, "failed")
+    assert {row["variant"] for row in report["training"] if "error" in row} == {"compile triton"}
+
+
 def test_tests_that_fail_or_hang_do_not_stop_the_rest(tmp_path: Path) -> None:
     failing = pytest_check(
         "tests/a.py::test_one PASSED [ 50%]", "tests/a.py::test_two[1] FAILED [100%]", "E  assert",
@@ -211,5 +222,8 @@ def test_training_steps_are_the_trainers(monkeypatch: pytest.MonkeyPatch) -> Non
     question = {"preset": "tiny", "batch_size": 3, "device": "cpu"}
     prepared = training_steps.prepare("eager torch", question)
     assert prepared.facts["steps_per_run"] == 2
+    if triton_availability.refusal() is not None:
+        with pytest.raises(KernelsUnavailableError):
+            training_steps.prepare("eager triton", question)
     # Every step learns.
     assert float(prepared.run()) != prepared.facts["loss"]
