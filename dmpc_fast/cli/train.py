@@ -29,7 +29,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--proposal-steps", type=int, default=5, help="DDIM steps, stored in the file"
     )
     parser.add_argument(
-        "--dynamics-steps", type=int, default=3, help="DDIM steps, stored in the file"
+        "--dynamics-steps", type=int, default=1, help="DDIM steps, stored in the file"
     )
     for name in _SIZES:
         parser.add_argument(

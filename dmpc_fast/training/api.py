@@ -29,7 +29,14 @@ from dmpc_fast.training.run import (
 from dmpc_fast.training.settings import TrainingSettings
 
 #: Optimiser steps per stage when none are given.
-DEFAULT_STEPS = {"proposal": 10000, "dynamics": 10000, "objective": 6000}
+DEFAULT_STEPS = {"proposal": 3000, "dynamics": 6000, "objective": 1000}
+#: Settings of `train` that are not those of `TrainingSettings` itself (docs/recipes.md says why).
+TRAIN_DEFAULTS: dict[str, Any] = {
+    "optimiser": "muon",
+    "learning_rate": 3e-3,
+    "dynamics_angles": "sampler",
+    "horizon_weighting": 2.0,
+}
 FINETUNE_STEPS = 2000
 #: Settings of the dynamics' own loss, which fine-tuning goes on with.
 FINETUNE_INHERITED = ("dynamics_angles", "horizon_weighting")
@@ -49,7 +56,7 @@ def train(
     discount: float = 0.99,
     termination_penalty: float = 100.0,
     proposal_steps: int = 5,
-    dynamics_steps: int = 3,
+    dynamics_steps: int = 1,
     objective_members: int = 1,
     stage_options: dict[str, Any] | None = None,
     recommended: dict[str, Any] | None = None,
@@ -72,14 +79,17 @@ def train(
         steps: optimiser steps, per stage or for each of them.
         horizon: F, time steps planned ahead. history: H, observations the model is given.
         discount, termination_penalty: of the objective, in the units of the rewards.
-        proposal_steps, dynamics_steps: DDIM steps that the file's samplers take.
+        proposal_steps, dynamics_steps: DDIM steps that the file's samplers take. Dynamics of one step
+            are asked at pure noise alone: what a robot does follows from state and actions nearly
+            always, and their mean is then nearer to it than a sample (docs/recipes.md).
         objective_members: networks in the objective's ensemble; their scores are averaged.
         stage_options: fields of `StageSpec` to override in all stages, such as ``patch``, or in one:
             ``{"patch": 4, "dynamics": {"patch": 1}}``.
         recommended: planner options to store in the file.
         control_period_s: seconds between actions, where the dataset's environment cannot tell.
         base, only: train the stages `only` and take the others from the model `base`.
-        settings: fields of `TrainingSettings`, such as ``batch_size``.
+        settings: fields of `TrainingSettings`, such as ``batch_size``; not given, `TRAIN_DEFAULTS`
+            come before the fields' own defaults.
 
     Returns:
         Path of the model file, ``out/model.safetensors``.
@@ -102,7 +112,7 @@ def train(
             training, spec = stored(out)
         else:
             trained = {name: n for name, n in _steps(steps).items() if name not in kept}
-            training = TrainingSettings(steps=trained, **settings)
+            training = TrainingSettings(steps=trained, **{**TRAIN_DEFAULTS, **settings})
             stages = preset_stages(
                 preset,
                 proposal_steps=proposal_steps,

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from dmpc_fast.cli.main import main
 from dmpc_fast.model_file import load_model, save_model
 from dmpc_fast.planning.planner import Planner
+from dmpc_fast.training import student_recipe
 from dmpc_fast.training.api import finetune, train
 from dmpc_fast.training.distill import distill
 from dmpc_fast.training.loop import Trainer
@@ -31,6 +32,8 @@ def teacher(dataset: str, tmp_path: Path) -> Path:
         steps=4,
         control_period_s=0.05,
         seed=3,
+        dynamics_steps=3,
+        dynamics_angles="all",
         recommended={"num_samples": 7, "action_chunk": 2},
         **QUICK,
     )
@@ -59,6 +62,22 @@ def test_student_keeps_all_but_proposal_and_dynamics(teacher: Path, tmp_path: Pa
     assert told["training"]["seed"] == 3  # the same episodes are held out
     plan = Planner.load(path, backend="torch").plan(np.zeros(4))
     assert np.isfinite(plan.scores).all()
+
+
+def test_dynamics_of_one_step_are_left_as_they_are(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(student_recipe, "DISTILL_STEPS", {"proposal": 2, "dynamics": 2})
+    options = {**QUICK, "preset": "tiny", "stage_options": {"patch": 4}, "horizon": 8, "steps": 2}
+    made = train(dataset, out=tmp_path / "teacher", control_period_s=0.05, **options)
+    teacher = load_model(made)
+    student = load_model(distill(made, out=tmp_path / "student", **QUICK))
+    assert set(student.spec.provenance["distillation"]) == {"proposal"}
+    for name, tensor in teacher.tensors.items():
+        if name.startswith("dynamics."):
+            np.testing.assert_array_equal(student.tensors[name], tensor)
+    with pytest.raises(ValueError, match="nothing to distil"):
+        distill(tmp_path / "student" / "model.safetensors", out=tmp_path / "again", **QUICK)
 
 
 def test_gates_are_logged(teacher: Path, tmp_path: Path) -> None:
