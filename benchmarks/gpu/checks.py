@@ -28,6 +28,9 @@ TAIL = 25
 POLL_S = 0.05
 SANITIZER = "compute-sanitizer"
 TOOLS = ("memcheck", "racecheck", "synccheck")
+#: Tests of the kernels of training, which are compiled for every case; and those that need no GPU.
+TRAINING_TESTS = tuple(f"tests/kernels/test_fused_{name}.py" for name in ("blocks", "training"))
+HOST_TESTS = ("tests/kernels/test_compiles.py",)
 #: Status with which the sanitizer ends where it has found something.
 FOUND = 86
 
@@ -43,7 +46,8 @@ class Check:
 
 
 def tests() -> list[Check]:
-    """The suite of all backends, for each GPU backend, and the tests of the Triton kernels."""
+    """The suite of all backends, for each GPU backend, and the tests of the Triton kernels, those of
+    training apart from the others."""
     # -W: what another version of a library warns of is no failure here.
     pytest = [sys.executable, "-m", "pytest", "-v", "-W", "default", "-p", "no:cacheprovider"]
     return [
@@ -51,25 +55,34 @@ def tests() -> list[Check]:
         Check("conformance triton", [*pytest, "tests/conformance", "-k", "triton"], tests=True),
         Check(
             "kernels triton",
-            [*pytest, "tests/kernels", "--ignore=tests/kernels/test_compiles.py"],
+            [*pytest, "tests/kernels", *(f"--ignore={p}" for p in (*HOST_TESTS, *TRAINING_TESTS))],
             tests=True,
         ),
+        Check("training triton", [*pytest, *TRAINING_TESTS], tests=True),
     ]
 
 
 def sanitizer() -> list[Check]:
-    """A small plan of each backend under each tool; raises FileNotFoundError where there is none."""
+    """A small plan of each backend, and a small training step with fused blocks, under each tool;
+    raises FileNotFoundError where there is none."""
     program = shutil.which(SANITIZER) or shutil.which(SANITIZER, path="/usr/local/cuda/bin")
     if program is None:
         raise FileNotFoundError(f"{SANITIZER} is not installed")
+    runs = {
+        "cuda": ("small_plan", "cuda", "bf16"),
+        "triton": ("small_plan", "triton", "bf16"),
+        "training": ("small_training_step", "triton", "bf16"),
+    }
     return [
         Check(
-            f"{tool} {backend}",
+            f"{tool} {name}",
             [program, "--tool", tool, "--error-exitcode", str(FOUND), sys.executable, "-m",
-             "benchmarks.gpu.small_plan", backend, "bf16"],
+             f"benchmarks.gpu.{module}", *arguments],
+            # Every tensor an allocation of its own, whose ends are watched; graphs need torch's pool.
+            changes={"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"} if name == "training" else {},
         )
         for tool in TOOLS
-        for backend in ("cuda", "triton")
+        for name, (module, *arguments) in runs.items()
     ]  # fmt: skip
 
 

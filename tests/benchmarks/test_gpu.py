@@ -162,12 +162,12 @@ def test_the_sanitizer_on_the_path_is_run(tmp_path: Path, monkeypatch: pytest.Mo
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     rows = checks.run(checks.sanitizer(), Deadline(20))
-    assert len(rows) == 6
+    assert len(rows) == 9
     found = {row["name"]: row["status"] for row in rows}
-    assert found["memcheck cuda"] == found["synccheck triton"] == "passed"
+    assert found["memcheck cuda"] == found["synccheck training"] == "passed"
     assert found["racecheck cuda"] == "failed"
-    assert rows[2]["reason"] == "errors were found"
-    assert rows[2]["tail"] == ["racecheck"]
+    assert rows[3]["reason"] == "errors were found"
+    assert rows[3]["tail"] == ["racecheck"]
 
 
 def test_the_sanitizer_that_is_absent_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +212,21 @@ def test_the_small_plan_runs_on_any_backend(
     monkeypatch.setattr(sys, "argv", ["small_plan", "torch", "float32"])
     small_plan.main()
     assert "torch float32: best" in capsys.readouterr().out
+
+
+def test_the_small_training_step_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks.gpu import small_training_step
+
+    monkeypatch.setattr(sys, "argv", ["small_training_step", "torch", "bf16"])
+    small_training_step.main()
+    assert "torch bf16: loss" in capsys.readouterr().out
+
+
+def test_checks_name_files_that_there_are() -> None:
+    for path in (*checks.HOST_TESTS, *checks.TRAINING_TESTS):
+        assert (checks.ROOT / path).is_file()
 
 
 def test_training_steps_are_the_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
