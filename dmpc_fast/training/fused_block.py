@@ -7,7 +7,8 @@ from typing import cast
 from torch import Tensor, nn
 
 from dmpc_fast.kernels.attention_block import AttentionBlockWeights
-from dmpc_fast.kernels.differentiable import fused_attention, fused_mlp
+from dmpc_fast.kernels.fused_attention import fused_attention
+from dmpc_fast.kernels.fused_mlp import fused_mlp
 from dmpc_fast.kernels.mlp_block import MlpBlockWeights
 from dmpc_fast.kernels.precision import PRECISIONS
 from dmpc_fast.kernels.tiles import training_refusal
