@@ -93,6 +93,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="of the objective's examples, whose states the dynamics model predicts",
     )
     parser.add_argument(
+        "--muon",
+        nargs="*",
+        choices=STAGES,
+        help="stages that learn by Muon, others by AdamW (default: dynamics)",
+    )
+    parser.add_argument("--muon-learning-rate", type=float)
+    parser.add_argument(
         "--dynamics-angles",
         choices=CHOICES["dynamics_angles"],
         help="noise angles that the dynamics learn at; those of --dynamics-steps alone, or all",
@@ -117,9 +124,6 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="optimiser steps of each stage")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float)
-    parser.add_argument(
-        "--optimiser", choices=CHOICES["optimiser"], help="of the matrices between hidden layers"
-    )
     parser.add_argument("--weight-decay", type=float)
     parser.add_argument("--warmup", type=int, help="steps of linear warm-up")
     parser.add_argument("--ema-decay", type=float)
@@ -171,7 +175,7 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
         "seed",
         "return_temperature", "start_fraction", "start_steps", "value_expectile",
         "objective_temperature",
-        "value_bootstrap", "state_noise", "predicted_states", "optimiser",
+        "value_bootstrap", "state_noise", "predicted_states", "muon", "muon_learning_rate",
         "dynamics_angles", "horizon_weighting",
     )  # fmt: skip
     # Fine-tuning has no options of the objective.

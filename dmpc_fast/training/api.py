@@ -29,11 +29,10 @@ from dmpc_fast.training.run import (
 from dmpc_fast.training.settings import TrainingSettings
 
 #: Optimiser steps per stage when none are given.
-DEFAULT_STEPS = {"proposal": 3000, "dynamics": 6000, "objective": 1000}
+DEFAULT_STEPS = {"proposal": 8000, "dynamics": 10000, "objective": 3000}
 #: Settings of `train` that are not those of `TrainingSettings` itself (docs/recipes.md says why).
 TRAIN_DEFAULTS: dict[str, Any] = {
-    "optimiser": "muon",
-    "learning_rate": 3e-3,
+    "muon": ("dynamics",),
     "dynamics_angles": "sampler",
     "horizon_weighting": 2.0,
 }

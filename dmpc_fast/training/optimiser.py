@@ -20,12 +20,12 @@ class StageOptimiser:
     layers: first and last layers, biases and positions are AdamW's in either case.
     """
 
-    def __init__(self, networks: nn.ModuleList, settings: TrainingSettings) -> None:
+    def __init__(self, networks: nn.ModuleList, stage: str, settings: TrainingSettings) -> None:
         self._named = {n: p for n, p in networks.named_parameters() if p.requires_grad}
         chosen = {
             name
             for name, parameter in self._named.items()
-            if settings.optimiser == "muon" and parameter.ndim == 2 and ".blocks." in name
+            if stage in settings.muon and parameter.ndim == 2 and ".blocks." in name
         }
         rest = [p for n, p in self._named.items() if n not in chosen]
         self._optimisers: list[torch.optim.Optimizer] = []
@@ -35,14 +35,14 @@ class StageOptimiser:
         ]
         if rest:
             self._optimisers.append(
-                torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
+                torch.optim.AdamW(groups, lr=settings.rate(stage), betas=(0.9, 0.99), fused=True)
             )
         if chosen:
             matrices = [p for n, p in self._named.items() if n in chosen]
             self._optimisers.append(
                 torch.optim.Muon(
                     matrices,
-                    lr=settings.learning_rate,
+                    lr=settings.rate(stage),
                     weight_decay=settings.weight_decay,
                     adjust_lr_fn="match_rms_adamw",
                 )

@@ -14,7 +14,6 @@ from dmpc_fast.spec import STAGES
 CHOICES = {
     "precision": ("float32", "bf16"),
     "kernels": ("torch", "triton"),
-    "optimiser": ("adamw", "muon"),
     "dynamics_angles": ("all", "sampler"),
 }
 
@@ -40,11 +39,12 @@ class TrainingSettings:
     own value there, not from the return of the behaviour. state_noise: standard deviation, in
     normalised units, of noise on the states that the objective is trained on. predicted_states: share
     of the objective's examples whose states are those that the dynamics model predicts, as they are
-    in planning. optimiser: Muon for the matrices of the blocks, or AdamW for all. dynamics_angles: noise
-    angles that the dynamics learn at: all, or those alone at which their sampler asks them; of one
-    step that is pure noise, where the answer is the mean of what may follow. horizon_weighting: power
-    of the weights of the horizon's steps in the dynamics' loss, see `step_weights`; 0 weighs all
-    alike. threads: torch threads, None for torch's own choice.
+    in planning. muon: stages that learn by Muon, at muon_learning_rate; others by AdamW, at
+    learning_rate. dynamics_angles: noise angles that the dynamics learn at: all, or those alone at
+    which their sampler asks them; of one step that is pure noise, where the answer is the mean of
+    what may follow. horizon_weighting: power of the weights of the horizon's steps in the dynamics'
+    loss, see `step_weights`; 0 weighs all alike. threads: torch threads, None for torch's
+    own choice.
     """
 
     steps: dict[str, int]
@@ -70,7 +70,8 @@ class TrainingSettings:
     value_bootstrap: bool = False
     state_noise: float = 0.0
     predicted_states: float = 0.0
-    optimiser: Literal["adamw", "muon"] = "adamw"
+    muon: tuple[str, ...] = ()
+    muon_learning_rate: float = 3e-3
     dynamics_angles: Literal["all", "sampler"] = "all"
     horizon_weighting: float = 0.0
     threads: int | None = None
@@ -81,6 +82,13 @@ class TrainingSettings:
                 raise ValueError(f"steps has the unknown stage {name!r}; stages: {STAGES}")
             if count < 1:
                 raise ValueError(f"steps of {name} must be at least 1, got {count}")
+        for name in self.muon:
+            if name not in STAGES:
+                raise ValueError(f"muon has the unknown stage {name!r}; stages: {STAGES}")
+        if not (math.isfinite(self.muon_learning_rate) and self.muon_learning_rate > 0):
+            raise ValueError(
+                f"muon_learning_rate must be finite and positive, got {self.muon_learning_rate}"
+            )
         for name in ("batch_size", "validate_every", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -117,6 +125,10 @@ class TrainingSettings:
         if not 0 <= self.seed < 1 << 63:
             raise ValueError(f"seed must be an integer from 0 to 2^63 - 1, got {self.seed}")
 
+    def rate(self, stage: str) -> float:
+        """The highest learning rate of a stage."""
+        return self.muon_learning_rate if stage in self.muon else self.learning_rate
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
@@ -127,4 +139,4 @@ class TrainingSettings:
         if set(values) != names:
             wrong = sorted(set(values) ^ names)
             raise ValueError(f"training settings are of another version: keys {wrong} differ")
-        return cls(**values)
+        return cls(**{**values, "muon": tuple(values["muon"])})

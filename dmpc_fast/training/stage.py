@@ -61,7 +61,7 @@ class StageTrainer:
             use_kernels(member, spec, settings, device)
         self.network = networks.to(device)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-        self._optimiser = StageOptimiser(self.network, settings)
+        self._optimiser = StageOptimiser(self.network, stage, settings)
         self._criterion = loss or training_loss(stage)
         total: Callable[..., tuple[Tensor, dict[str, Tensor]]] = self._loss
         self._compiled = torch.compile(total, dynamic=False) if settings.compile else total
@@ -110,11 +110,12 @@ class StageTrainer:
     def learning_rate(self, index: int) -> float:
         """Linear warm-up, then a cosine to 0 at the stage's last step."""
         settings, total = self.settings, self.settings.steps[self.stage]
+        highest = settings.rate(self.stage)
         warmup = min(settings.warmup, total // 2)
         if index < warmup:
-            return settings.learning_rate * (index + 1) / warmup
+            return highest * (index + 1) / warmup
         phase = (index - warmup) / max(1, total - warmup)
-        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * phase))
+        return highest * 0.5 * (1 + math.cos(math.pi * phase))
 
     @torch.inference_mode()
     def validate(self, batches: list[Batch], batch_size: int) -> dict[str, float]:

@@ -60,9 +60,9 @@ def test_killed_and_resumed_run_ends_bit_for_bit_the_same(dataset: str, tmp_path
     assert steps == sorted(set(steps)), "a resumed run logs every step once"
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+@pytest.mark.parametrize("muon", [(), ("dynamics", "objective")])
 def test_every_checkpoint_continues_to_the_same_weights(
-    optimiser: str, dataset: str, tmp_path: Path
+    muon: tuple[str, ...], dataset: str, tmp_path: Path
 ) -> None:
     """The same promise without processes: stop after each stage and in the middle of one."""
     from dmpc_fast.training.api import train
@@ -78,7 +78,7 @@ def test_every_checkpoint_continues_to_the_same_weights(
         "compile": False,
         "control_period_s": 0.05,
         "progress": False,
-        "optimiser": optimiser,
+        "muon": muon,
         "dynamics_angles": "sampler",
         "horizon_weighting": 1.5,
     }

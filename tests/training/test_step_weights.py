@@ -90,7 +90,8 @@ def test_weights_multiply_the_errors_of_their_steps() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("optimiser", "sgd"),
+        ("muon", ("policy",)),
+        ("muon_learning_rate", 0.0),
         ("dynamics_angles", "some"),
         ("horizon_weighting", -1.0),
         ("horizon_weighting", math.nan),
