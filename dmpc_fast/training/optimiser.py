@@ -10,6 +10,8 @@ from dmpc_fast.training.settings import TrainingSettings
 #: Names of what each optimiser remembers of a parameter.
 ADAMW_MOMENTS = ("exp_avg", "exp_avg_sq")
 MUON_MOMENT = "momentum_buffer"
+#: Parts of the network whose matrices lie between hidden layers.
+HIDDEN = (".blocks.", ".condition.out.", ".final.modulation.")
 
 
 class StageOptimiser:
@@ -25,7 +27,7 @@ class StageOptimiser:
         chosen = {
             name
             for name, parameter in self._named.items()
-            if stage in settings.muon and parameter.ndim == 2 and ".blocks." in name
+            if stage in settings.muon and parameter.ndim == 2 and any(h in name for h in HIDDEN)
         }
         rest = [p for n, p in self._named.items() if n not in chosen]
         self._optimisers: list[torch.optim.Optimizer] = []

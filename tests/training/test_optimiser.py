@@ -10,7 +10,7 @@ from torch import nn
 
 from dmpc_fast.models.network import TrajectoryTransformer
 from dmpc_fast.spec import EnvironmentSpec, ModelSpec, preset_stages
-from dmpc_fast.training.optimiser import StageOptimiser
+from dmpc_fast.training.optimiser import HIDDEN, StageOptimiser
 from dmpc_fast.training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(steps={"dynamics": 1}, learning_rate=3e-3, weight_decay=0.0)
@@ -42,15 +42,16 @@ def test_muon_makes_updates_of_hidden_matrices_orthogonal_and_no_others() -> Non
     step(StageOptimiser(model, "dynamics", MUON), 4)
     for name, parameter in model.named_parameters():
         change = parameter.detach() - before[name]
-        if change.ndim < 2 or ".blocks." not in name:
+        if change.ndim < 2 or not any(part in name for part in HIDDEN):
             # The first step of AdamW is the sign of the gradient.
             torch.testing.assert_close(
                 change.abs(), torch.full_like(change, 1e-2), rtol=2e-2, atol=0
             )
             continue
         values = torch.linalg.svdvals(change)
-        # Five Newton-Schulz iterations of a random matrix end between about 0.7 and 1.2.
-        assert float(values.max() / values.min()) < 3, name
+        # Five Newton-Schulz iterations end between about 0.7 and 1.2, but for values near 0, of which
+        # a square matrix has a few. Of a random square matrix this quotient is about 12.
+        assert float(values.max() / values.quantile(0.1)) < 3, name
         rms = float(change.square().mean().sqrt())
         assert rms == pytest.approx(0.2 * 1e-2, rel=0.35), name
 
