@@ -122,12 +122,12 @@ def test_steps_are_those_of_torch(
     assert fused.trainer.state().keys() == plain.trainer.state().keys()
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+@pytest.mark.parametrize("muon", [(), ("dynamics",)], ids=["adamw", "muon"])
 def test_a_resumed_run_is_the_same(
-    spec: ModelSpec, weights: dict[str, Tensor], optimiser: str, device: torch.device
+    spec: ModelSpec, weights: dict[str, Tensor], muon: tuple[str, ...], device: torch.device
 ) -> None:
     batches = [batch_of(spec, device) for _ in range(2)]
-    options = {"kernels": "triton", "optimiser": optimiser}
+    options = {"kernels": "triton", "muon": muon}
     whole, first, second = (Run(spec, weights, device, **options) for _ in range(3))
     whole.step(batches)
     first.step(batches[:1])
