@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from dmpc_fast.cli.train import add_training_arguments, training_options
@@ -143,10 +144,14 @@ def _distill(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None:
             raise ValueError(f"--{name.replace('_', '-')} is for --policy")
     from dmpc_fast.assets import resolve
-    from dmpc_fast.training.distill import distill
-    from dmpc_fast.training.student_recipe import DISTILL_STEPS
+    from dmpc_fast.model_file import load_model
+    from dmpc_fast.training.distill import distill, model_file
+    from dmpc_fast.training.student_recipe import DISTILL_STEPS, stages_of_many_steps
 
-    stages = (args.only,) if args.only else _STAGES
+    teacher = model_file(Path(resolve(args.model)))
+    asked = tuple(s for s in _STAGES if getattr(args, f"{s}_train_steps") is not None)
+    stages = (args.only,) if args.only else stages_of_many_steps(load_model(teacher).spec)
+    stages = tuple(dict.fromkeys((*stages, *(() if args.only else asked))))
     steps = {
         stage: next(
             count
@@ -157,11 +162,13 @@ def _distill(args: argparse.Namespace) -> int:
     }
     losses: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
     for named, field, value in args.loss:
+        if not losses.keys() & set(named):
+            raise ValueError(f"--loss {named[0]}.{field} is of a stage that is not distilled")
         for stage in named:
             if stage in losses:
                 losses[stage][field] = value
     path = distill(
-        resolve(args.model),
+        teacher,
         args.dataset,
         steps=steps,
         proposal_steps=args.proposal_steps,

@@ -78,7 +78,7 @@ def distill(
     """
     out = Path(out)
     refuse_existing(out, resume)
-    teacher = load_model(_model_file(Path(model)))
+    teacher = load_model(model_file(Path(model)))
     warn_of_policy(teacher)
     if resume:
         training, spec = stored(out)
@@ -130,7 +130,8 @@ def student_losses(spec: ModelSpec, training: TrainingSettings) -> dict[str, Sta
     return losses
 
 
-def _model_file(path: Path) -> Path:
+def model_file(path: Path) -> Path:
+    """The model of a run's folder, or the file itself."""
     return path / "model.safetensors" if path.is_dir() else path
 
 

@@ -82,6 +82,8 @@ class TrainingSettings:
                 raise ValueError(f"steps has the unknown stage {name!r}; stages: {STAGES}")
             if count < 1:
                 raise ValueError(f"steps of {name} must be at least 1, got {count}")
+        # A list, as JSON and the command line have it, would make equal settings differ.
+        object.__setattr__(self, "muon", tuple(self.muon))
         for name in self.muon:
             if name not in STAGES:
                 raise ValueError(f"muon has the unknown stage {name!r}; stages: {STAGES}")
@@ -139,4 +141,4 @@ class TrainingSettings:
         if set(values) != names:
             wrong = sorted(set(values) ^ names)
             raise ValueError(f"training settings are of another version: keys {wrong} differ")
-        return cls(**{**values, "muon": tuple(values["muon"])})
+        return cls(**values)

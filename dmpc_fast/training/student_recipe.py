@@ -48,11 +48,7 @@ def student_settings(
     stage that no student has.
     """
     if steps is None:
-        steps = {name: n for name, n in DISTILL_STEPS.items() if _evaluations(teacher, name) > 1}
-        if not steps:
-            raise ValueError(
-                "the teacher's proposal and dynamics take 1 step each already: nothing to distil"
-            )
+        steps = {stage: DISTILL_STEPS[stage] for stage in stages_of_many_steps(teacher)}
     elif isinstance(steps, int):
         steps = dict.fromkeys(STUDENT_STAGES, steps)
     for stage in steps:
@@ -61,10 +57,15 @@ def student_settings(
     return TrainingSettings(steps=dict(steps), **{**inherited(teacher, INHERITED), **given})
 
 
-def _evaluations(teacher: ModelSpec, stage: str) -> int:
-    sampler = teacher.stages[stage].sampler
-    assert sampler is not None  # the spec gives both stages one
-    return sampler.steps
+def stages_of_many_steps(teacher: ModelSpec) -> tuple[str, ...]:
+    """The stages that there is something to distil of. Raises ValueError where there is none."""
+    samplers = {stage: teacher.stages[stage].sampler for stage in STUDENT_STAGES}
+    found = tuple(stage for stage, s in samplers.items() if s is not None and s.steps > 1)
+    if not found:
+        raise ValueError(
+            "the teacher's proposal and dynamics take 1 step each already: nothing to distil"
+        )
+    return found
 
 
 def recipe_losses(

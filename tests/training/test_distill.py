@@ -80,6 +80,25 @@ def test_dynamics_of_one_step_are_left_as_they_are(
         distill(tmp_path / "student" / "model.safetensors", out=tmp_path / "again", **QUICK)
 
 
+def test_the_command_leaves_dynamics_of_one_step_as_they_are(
+    dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {
+        **QUICK,
+        "preset": "tiny",
+        "stage_options": {"patch": 4},
+        "horizon": 8,
+    }
+    made = train(dataset, out=tmp_path / "teacher", steps=2, control_period_s=0.05, **options)
+    out = tmp_path / "student"
+    command = ["distill", str(made.parent), "--out", str(out), "--steps", "2", "--batch-size", "8"]
+    assert main([*command, "--no-compile", "--no-progress", "--loss", "denoising_weight=0.5"]) == 0
+    student = load_model(out / "model.safetensors")
+    assert set(student.spec.provenance["distillation"]) == {"proposal"}
+    assert main([*command, "--loss", "dynamics.denoising_weight=0.5"]) == 2
+    assert "is of a stage that is not distilled" in capsys.readouterr().err
+
+
 def test_gates_are_logged(teacher: Path, tmp_path: Path) -> None:
     out = tmp_path / "student"
     distill(teacher, out=out, steps=4, validate_every=2, **QUICK)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dmpc_fast.cli.main import main
 from dmpc_fast.model_file import load_model, save_model
 from dmpc_fast.spec import PolicySpec
 from dmpc_fast.training.api import finetune, train
@@ -115,3 +116,15 @@ def test_compiled_and_eager_training_agree(dataset: str, tmp_path: Path) -> None
 def test_settings_out_of_range_are_named(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainingSettings(**settings)
+
+
+def test_muon_without_a_stage_is_adamw_for_all(dataset: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = "--preset tiny --patch 4 --horizon 8 --steps 1 --batch-size 8 --no-compile"
+    given = "--control-period 0.05 --no-progress --muon --dynamics-steps 3 --dynamics-angles all"
+    arguments = ["train", "--dataset", dataset, "--out", str(out), *command.split(), *given.split()]
+    assert main(arguments) == 0
+    made = load_model(out / "model.safetensors").spec
+    assert made.provenance["training"]["muon"] == []
+    assert made.stages["dynamics"].sampler.steps == 3
+    assert main([*arguments, "--resume"]) == 0

@@ -66,6 +66,10 @@ def named_by_content(folder: Path, label: str, content: dict[str, Any]) -> Path:
     return folder / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
+#: How models were made whose provenance is older than these settings; `train` has other defaults now.
+FORMER: dict[str, Any] = {"muon": (), "dynamics_angles": "all", "horizon_weighting": 0.0}
+
+
 def like(model: Model, *, horizon: int) -> dict[str, Any]:
     """Options by which `train` makes a model as `model` was made, but for its horizon and steps.
 
@@ -102,6 +106,7 @@ def like(model: Model, *, horizon: int) -> dict[str, Any]:
             for name, stage in spec.stages.items()
             if stage.sampler is not None
         },
+        **FORMER,
         **{name: value for name, value in training.items() if name not in INCIDENTAL},
     }
 

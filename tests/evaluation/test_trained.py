@@ -1,0 +1,33 @@
+"""Models that experiments train are made as the model that they are compared with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from dmpc_fast.assets import resolve
+from dmpc_fast.evaluation.experiments.trained import like
+from dmpc_fast.model_file import Model, load_model
+
+
+def with_settings(model: Model, **settings: Any) -> Model:
+    made = {**model.spec.provenance["training"], **settings}
+    provenance = {**model.spec.provenance, "training": made}
+    return dataclasses.replace(model, spec=dataclasses.replace(model.spec, provenance=provenance))
+
+
+@pytest.mark.parametrize("name", ["hopper", "walker2d"])
+def test_settings_that_a_provenance_does_not_name_are_those_of_its_time(name: str) -> None:
+    model = load_model(resolve(name))
+    assert "muon" not in model.spec.provenance["training"]
+    options = like(model, horizon=16)
+    assert (options["muon"], options["dynamics_angles"]) == ((), "all")
+    assert options["horizon_weighting"] == 0 and options["dynamics_steps"] == 3
+
+
+def test_settings_that_it_names_are_kept() -> None:
+    given: dict[str, Any] = {"muon": ["dynamics"], "horizon_weighting": 1.5}
+    options = like(with_settings(load_model(resolve("hopper")), **given), horizon=16)
+    assert {key: options[key] for key in given} == given
