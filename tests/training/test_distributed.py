@@ -28,9 +28,12 @@ def losses(out: Path) -> dict[tuple[int, str], float]:
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_loss_curve_of_one(dataset: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("muon", [(), ("dynamics",)])
+def test_two_processes_give_the_loss_curve_of_one(
+    muon: tuple[str, ...], dataset: str, tmp_path: Path
+) -> None:
     single, double = tmp_path / "single", tmp_path / "double"
-    train = ["-m", "dmpc_fast", "train", "--dataset", dataset, *OPTIONS]
+    train = ["-m", "dmpc_fast", "train", "--dataset", dataset, *OPTIONS, "--muon", *muon]
     subprocess.run([sys.executable, *train, "--out", str(single)], check=True)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     subprocess.run([*launcher, "--nproc-per-node=2", *train, "--out", str(double)], check=True)
@@ -42,5 +45,9 @@ def test_two_processes_give_the_loss_curve_of_one(dataset: str, tmp_path: Path) 
         assert actual[key] == pytest.approx(value, rel=1e-3), key
     one, two = (load_file(run / "model.safetensors") for run in (single, double))
     for name, tensor in one.items():
+        if name.partition(".")[0] in muon:
+            # Muon blows up a gradient's least singular values, which are nothing but rounding, to the
+            # size of the greatest: weights may differ there that make no difference to the loss.
+            continue
         scale = np.abs(tensor).max() + 1e-6
         np.testing.assert_allclose(two[name] / scale, tensor / scale, atol=2e-2, err_msg=name)
