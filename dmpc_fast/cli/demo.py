@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,14 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--unpaced", action="store_true", help="run on at once after an early plan")
     parser.add_argument("--video", type=Path, metavar="FILE", help="film it (.mp4 or .gif)")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="drive the same episodes by the planner, its proposal alone, its policy and its teacher",
+    )
+    parser.add_argument(
+        "--teacher", help="of --compare; the default is the one that ships with the model, if any"
+    )
     return parser
 
 
@@ -41,6 +49,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.episodes < 1:
         raise ValueError(f"--episodes must be at least 1, got {args.episodes}")
+    if args.teacher is not None and not args.compare:
+        raise ValueError(f"--teacher {args.teacher} is for --compare, which was not given")
+    if args.compare:
+        return _compare(args)
     if args.video is not None:
         if not args.video.absolute().parent.is_dir():
             raise FileNotFoundError(f"the folder of {args.video} does not exist")
@@ -65,26 +77,74 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(args: argparse.Namespace) -> int:
+    """A table of the ways to drive; films nothing."""
+    from dmpc_fast.assets import name_of, resolve
+    from dmpc_fast.cli.demo_compare import controllers, table
+    from dmpc_fast.evaluation.environments import check_environment, make_environment
+    from dmpc_fast.model_file import load_model
+
+    if args.video is not None:
+        raise ValueError(f"--video {args.video} films one controller; leave --compare out")
+    path = resolve(args.model or args.env)
+    teacher = args.teacher
+    if teacher is None and f"{name_of(path)}-teacher" in shipped_models():
+        teacher = f"{name_of(path)}-teacher"
+    environment_id = load_model(path).spec.environment.id
+    if environment_id is None:
+        raise ValueError(f"{path} names no environment to drive")
+    environment = make_environment(environment_id)
+
+    def run(planner: Any) -> list[Drive]:
+        check_environment(environment, planner.spec)
+        return list(_episodes(args, environment, planner))
+
+    try:
+        ways = controllers(
+            path, None if teacher is None else resolve(teacher), args.num_samples, args.backend
+        )
+        print(f"{environment_id}, {args.episodes} episodes", flush=True)
+        for line in table(ways, run):
+            print(line, flush=True)
+    finally:
+        environment.close()
+    return 0
+
+
+def _episodes(
+    args: argparse.Namespace,
+    environment: Any,
+    planner: Any,
+    after_step: Callable[[Any], None] | None = None,
+) -> Iterator[Drive]:
+    """Every episode as it ends."""
+    from dmpc_fast.evaluation.drive import drive
+    from dmpc_fast.evaluation.evaluate import FIRST_EVALUATION_SEED
+
+    first = FIRST_EVALUATION_SEED if args.seed is None else args.seed
+    for seed in range(first, first + args.episodes):
+        yield drive(
+            environment,
+            planner,
+            seed=seed,
+            max_steps=args.steps,
+            paced=not args.unpaced,
+            after_step=after_step,
+        )
+
+
 def _drives(
     args: argparse.Namespace, environment: Any, planner: Any, frames: list[Any]
 ) -> Iterator[Drive]:
     """Every episode as it ends, its line printed; pictures go to `frames` if there is a video."""
-    from dmpc_fast.evaluation.drive import drive
     from dmpc_fast.evaluation.evaluate import FIRST_EVALUATION_SEED
 
     def film(environment: Any) -> None:
         frames.append(environment.render())
 
     first = FIRST_EVALUATION_SEED if args.seed is None else args.seed
-    for seed in range(first, first + args.episodes):
-        done = drive(
-            environment,
-            planner,
-            seed=seed,
-            max_steps=args.steps,
-            paced=not args.unpaced,
-            after_step=film if args.video is not None else None,
-        )
+    driven = _episodes(args, environment, planner, film if args.video is not None else None)
+    for seed, done in enumerate(driven, first):
         print(episode_line(seed, done, planner.spec.environment.id), flush=True)
         yield done
 

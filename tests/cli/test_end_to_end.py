@@ -105,6 +105,32 @@ def test_the_demo_drives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         assert words in printed
 
 
+def test_the_demo_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    collect_random()
+    model = train(tmp_path / "run")
+    policy = tmp_path / "policy"
+    run(
+        "distill", model, "--policy", "--env", "Hopper-v5", "--out", policy, "--rounds", 1,
+        "--round-states", 20, "--robots", 2, "--policy-width", 8, "--steps", 4,
+        "--max-steps", 10, "--threads", 1, "--no-progress",
+    )  # fmt: skip
+    capsys.readouterr()
+    quick = ("--num-samples", 2, "--steps", 10, "--unpaced", "--backend", "torch")
+    run("demo", "--model", policy, "--compare", "--teacher", model, *quick)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Hopper-v5, 1 episodes"
+    assert [line.split("  ")[0] for line in lines[1:]] == [
+        "controller", "teacher, N = 2", "planner, N = 2", "proposal alone, N = 1", "policy"
+    ]  # fmt: skip
+    assert "2 + 1" in lines[2]
+
+    run("demo", "--model", model, "--compare", *quick)
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert "--compare" in fail(capsys, "demo", "--model", model, "--teacher", model)
+    video = ("--video", tmp_path / "film.gif")
+    assert "film.gif" in fail(capsys, "demo", "--model", model, "--compare", *video)
+
+
 def test_unknown_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = fail(capsys, "train", "--dataset", "test/no/such-v0", "--out", tmp_path / "run")
     assert "test/no/such-v0" in line
