@@ -110,6 +110,14 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="POWER",
         help="of the dynamics' loss: how much more the steps count that differ less from s_t",
     )
+    for side in ("states", "actions"):
+        parser.add_argument(
+            f"--mirror-{side}",
+            nargs="+",
+            metavar="DIMENSION",
+            help=f"the robot's symmetry: for each dimension of {side} the one whose value it has in "
+            "the mirrored robot, -DIMENSION where the sign turns; half of the windows are mirrored",
+        )
     parser.add_argument(
         "--control-period", type=float, help="seconds between actions, if the dataset cannot tell"
     )
@@ -176,7 +184,7 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
         "return_temperature", "start_fraction", "start_steps", "value_expectile",
         "objective_temperature",
         "value_bootstrap", "state_noise", "predicted_states", "muon", "muon_learning_rate",
-        "dynamics_angles", "horizon_weighting",
+        "dynamics_angles", "horizon_weighting", "mirror_states", "mirror_actions",
     )  # fmt: skip
     # Fine-tuning has no options of the objective.
     given = {name: getattr(args, name, None) for name in names}

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dmpc_fast.data.mirror import Mirror
 from dmpc_fast.data.windows import WindowBatch, Windows
 from dmpc_fast.noise import MAX_ANGLE
 from dmpc_fast.normalizer import Normalizer, condition_vector
@@ -15,6 +16,8 @@ from dmpc_fast.spec import STAGES
 
 #: Uniform numbers per example beside its angle.
 EXTRA_DRAWS = 3
+#: Word of the counter at which coins of mirrored windows are drawn, so that other draws stay the same.
+MIRROR_STREAM = 1 << 63
 
 
 class Batch(NamedTuple):
@@ -61,6 +64,7 @@ class StageBatches:
         bootstrap: whether batches hold the windows that follow. state_noise: standard
             deviation of noise on given states, for the objective. predicts: whether batches of the
             objective hold `eps` for a dynamics model to predict states from.
+        mirror: a symmetry of the robot, applied to half of the windows.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class StageBatches:
         bootstrap: bool = False,
         state_noise: float = 0.0,
         predicts: bool = False,
+        mirror: Mirror | None = None,
     ) -> None:
         if len(windows) == 0:
             raise ValueError("the dataset has no window: every episode is empty")
@@ -88,6 +93,7 @@ class StageBatches:
         self._key = np.array([seed, STAGES.index(stage)], dtype=np.uint64)
         self._batch_size = batch_size
         self._bootstrap, self._state_noise, self._predicts = bootstrap, state_noise, predicts
+        self._mirror = mirror
         steps = windows.horizon if start_steps is None else start_steps
         self._cumulative = np.cumsum(_weights(windows, return_temperature, start_fraction, steps))
         self._slice = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
@@ -105,14 +111,24 @@ class StageBatches:
         uniform = (strata + generator.random(self._batch_size)) / self._batch_size
         angle = (MAX_ANGLE * uniform).astype(np.float32)
         indices = indices[self._slice]
-        batch = self._tensors(self._windows.batch(indices), angle, generator, step)
-        return self._with_following(batch, indices) if self._bootstrap else batch
+        window = self._drawn(indices, step)
+        batch = self._tensors(window, angle, generator, step)
+        return self._with_following(batch, indices, step) if self._bootstrap else batch
 
-    def _with_following(self, batch: Batch, indices: np.ndarray) -> Batch:
+    def _drawn(self, indices: np.ndarray, step: int) -> WindowBatch:
+        """Windows, some of them mirrored: the same ones of a step, whichever the windows are."""
+        window = self._windows.batch(indices)
+        if self._mirror is None:
+            return window
+        counter = np.array([0, 0, MIRROR_STREAM, step], dtype=np.uint64)
+        coins = np.random.Generator(np.random.Philox(key=self._key, counter=counter))
+        return self._mirror.apply(window, (coins.random(self._batch_size) < 0.5)[self._slice])
+
+    def _with_following(self, batch: Batch, indices: np.ndarray, step: int) -> Batch:
         """The batch with the windows that follow and what they say of its values."""
         windows, scales = self._windows, self._normalizer
         index, exists = windows.following(indices)
-        window = windows.batch(index)
+        window = self._drawn(index, step)
         steps = window.valid.shape[1]
         ends = (window.continues == 0).any(1)
         discounts = windows.discount ** np.arange(steps + 1)

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dmpc_fast.data.mirror import Mirror
 from dmpc_fast.data.windows import Windows
 from dmpc_fast.model_file import save_model, write_atomically
 from dmpc_fast.models.network import TrajectoryTransformer
@@ -90,6 +91,13 @@ class Trainer:
     ) -> None:
         self.out, self.spec, self.normalizer, self.settings = out, spec, normalizer, settings
         self._train, self._validation = train, validation
+        self._mirror = (
+            Mirror.of(
+                settings.mirror_states, settings.mirror_actions, spec.state_size, spec.action_size
+            )
+            if settings.mirror_states
+            else None
+        )
         self._initial, self._losses = initial or {}, dict(losses or {})
         self._adaptation = adaptation
         default = "cuda" if torch.cuda.is_available() else "cpu"
@@ -171,7 +179,7 @@ class Trainer:
             trainer.load_state(unprefixed("current", checkpoint.tensors))
         elif initial := unprefixed(stage, self._initial):
             trainer.load_weights(initial)
-        batches = self._batches(self._train, stage)
+        batches = self._batches(self._train, stage, self._mirror)
         held_out = self._batches(self._validation, stage)
         fixed = [held_out.at(VALIDATION_STEP + i) for i in range(VALIDATION_BATCHES)]
         total = settings.steps[stage]
@@ -229,7 +237,7 @@ class Trainer:
             settings.value_expectile, dynamics, len(sampler.angles), settings.predicted_states
         )
 
-    def _batches(self, windows: Windows, stage: str) -> StageBatches:
+    def _batches(self, windows: Windows, stage: str, mirror: Mirror | None = None) -> StageBatches:
         return StageBatches(
             windows,
             self.normalizer,
@@ -244,6 +252,7 @@ class Trainer:
             bootstrap=self.settings.value_bootstrap and stage == "objective",
             state_noise=self.settings.state_noise,
             predicts=self.settings.predicted_states > 0 and stage == "objective",
+            mirror=mirror,
         )
 
     def _temperature(self, stage: str) -> float | None:

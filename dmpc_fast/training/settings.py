@@ -43,8 +43,10 @@ class TrainingSettings:
     learning_rate. dynamics_angles: noise angles that the dynamics learn at: all, or those alone at
     which their sampler asks them; of one step that is pure noise, where the answer is the mean of
     what may follow. horizon_weighting: power of the weights of the horizon's steps in the dynamics'
-    loss, see `step_weights`; 0 weighs all alike. threads: torch threads, None for torch's
-    own choice.
+    loss, see `step_weights`; 0 weighs all alike. mirror_states, mirror_actions: the robot's
+    symmetry, for each dimension the one whose value it has in the mirrored robot, with a leading minus
+    where the sign turns; half of the windows are then mirrored. Both or neither. threads: torch
+    threads, None for torch's own choice.
     """
 
     steps: dict[str, int]
@@ -74,6 +76,8 @@ class TrainingSettings:
     muon_learning_rate: float = 3e-3
     dynamics_angles: Literal["all", "sampler"] = "all"
     horizon_weighting: float = 0.0
+    mirror_states: tuple[str, ...] = ()
+    mirror_actions: tuple[str, ...] = ()
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -83,7 +87,13 @@ class TrainingSettings:
             if count < 1:
                 raise ValueError(f"steps of {name} must be at least 1, got {count}")
         # A list, as JSON and the command line have it, would make equal settings differ.
-        object.__setattr__(self, "muon", tuple(self.muon))
+        for name in ("muon", "mirror_states", "mirror_actions"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if bool(self.mirror_states) != bool(self.mirror_actions):
+            raise ValueError(
+                "mirror_states and mirror_actions go together, got "
+                f"{self.mirror_states} and {self.mirror_actions}"
+            )
         for name in self.muon:
             if name not in STAGES:
                 raise ValueError(f"muon has the unknown stage {name!r}; stages: {STAGES}")

@@ -23,6 +23,8 @@ INHERITED = (
     "return_temperature",
     "start_fraction",
     "start_steps",
+    "mirror_states",
+    "mirror_actions",
 )
 
 

@@ -41,7 +41,7 @@ def test_the_target_of_a_bootstrapped_value_is_the_return_where_the_value_is(
     scales = windows.normalizer()
     batches = StageBatches(windows, scales, "objective", seed=1, batch_size=512, bootstrap=True)
     indices = np.arange(len(windows))
-    batch = batches._with_following(batches.at(0), indices)
+    batch = batches._with_following(batches.at(0), indices, step=0)
     assert batch.next_return is not None and batch.next_share is not None
     known = batch.value_valid.numpy()
     assert known.any() and not known.all()

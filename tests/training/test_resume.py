@@ -81,6 +81,8 @@ def test_every_checkpoint_continues_to_the_same_weights(
         "muon": muon,
         "dynamics_angles": "sampler",
         "horizon_weighting": 1.5,
+        "mirror_states": ["1", "0", "3", "2"],
+        "mirror_actions": ["1", "0"],
     }
     expected = load_file(train(dataset, out=tmp_path / "whole", **options))
 
