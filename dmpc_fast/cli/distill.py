@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dmpc_fast.cli.train import add_training_arguments, training_options
+from dmpc_fast.cli.train import add_muon_arguments, add_training_arguments, training_options
 
 _STAGES = ("proposal", "dynamics")
 #: Fields of the student's loss and how their values are read.
@@ -38,7 +38,8 @@ _POLICY_SHARED = ("steps", "batch_size", "learning_rate", "ema_decay", "seed", "
 _STUDENT_ONLY = (
     "dataset", "proposal_train_steps", "dynamics_train_steps", "only", "loss", "weight_decay",
     "warmup", "precision", "compile", "kernels", "checkpoint_every", "validate_every",
-    "validation_fraction", "return_temperature", "start_fraction", "start_steps", "device",
+    "validation_fraction", "return_temperature", "start_fraction", "start_steps", "muon",
+    "muon_learning_rate", "device",
 )  # fmt: skip
 
 
@@ -72,6 +73,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="[STAGE.]FIELD=VALUE",
         help=f"override the recipe's loss; fields: {', '.join(_FIELDS)}; may be repeated",
     )
+    add_muon_arguments(parser, _STAGES, "none")
     _add_policy_arguments(parser)
     add_training_arguments(parser)
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="SHARE",
         help="of the objective's examples, whose states the dynamics model predicts",
     )
-    parser.add_argument(
-        "--muon",
-        nargs="*",
-        choices=STAGES,
-        help="stages that learn by Muon, others by AdamW (default: dynamics)",
-    )
-    parser.add_argument("--muon-learning-rate", type=float)
+    add_muon_arguments(parser, STAGES, "dynamics")
     parser.add_argument(
         "--dynamics-angles",
         choices=CHOICES["dynamics_angles"],
@@ -123,6 +118,19 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     add_training_arguments(parser)
     return parser
+
+
+def add_muon_arguments(
+    parser: argparse.ArgumentParser, stages: Sequence[str], default: str
+) -> None:
+    """Which of `stages` learn by Muon. default: those that do unless told otherwise, in words."""
+    parser.add_argument(
+        "--muon",
+        nargs="*",
+        choices=stages,
+        help=f"stages that learn by Muon, others by AdamW (default: {default})",
+    )
+    parser.add_argument("--muon-learning-rate", type=float)
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
