@@ -73,7 +73,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="[STAGE.]FIELD=VALUE",
         help=f"override the recipe's loss; fields: {', '.join(_FIELDS)}; may be repeated",
     )
-    add_muon_arguments(parser, _STAGES, "none")
+    add_muon_arguments(parser, _STAGES, "proposal")
     _add_policy_arguments(parser)
     add_training_arguments(parser)
     return parser

@@ -17,7 +17,7 @@ from dmpc_fast.data.episodes import EpisodeStore
 from dmpc_fast.data.minari import load_episodes
 from dmpc_fast.data.windows import Windows, split_episodes
 from dmpc_fast.evaluation.experiments.arms import Common, write_json
-from dmpc_fast.evaluation.experiments.trained import named_by_content
+from dmpc_fast.evaluation.experiments.trained import named_by_content, own_training
 from dmpc_fast.model_file import Model, load_model
 from dmpc_fast.rivals.lone_stage import stage_parameters
 from dmpc_fast.rivals.open_loop import open_loop
@@ -60,7 +60,7 @@ class Trainings:
 
     def __init__(self, common: Common, model: Model) -> None:
         self._common, self._model = common, model
-        self._own = model.spec.provenance["training"]
+        self._own = own_training(model)
 
     @property
     def own_steps(self) -> int:

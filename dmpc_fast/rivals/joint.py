@@ -25,7 +25,7 @@ from dmpc_fast.evaluation.experiments import defect
 from dmpc_fast.evaluation.experiments.arms import Arm, Common, run_arms
 from dmpc_fast.evaluation.experiments.defect import DEFECT, MODEL, TASK, play_episodes
 from dmpc_fast.evaluation.experiments.episode_scores import score_summary, shown
-from dmpc_fast.evaluation.experiments.trained import named_by_content
+from dmpc_fast.evaluation.experiments.trained import named_by_content, own_training
 from dmpc_fast.evaluation.rival_planners.episodes import drive_episodes
 from dmpc_fast.evaluation.rival_planners.searches import SampleScoreRank
 from dmpc_fast.evaluation.rival_planners.world import World
@@ -49,7 +49,7 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
     """Pair and joint models before and after play."""
     model = load_model(common.model(MODEL))
     steps = common.train_steps or sum(
-        model.spec.provenance["training"]["steps"][stage] for stage in ("proposal", "dynamics")
+        own_training(model)["steps"][stage] for stage in ("proposal", "dynamics")
     )
     settings = {
         **common.described(),
@@ -110,7 +110,7 @@ def _engine(common: Common, model: Model) -> Backend:
 
 def _joint_model(common: Common, model: Model, kind: str, steps: int, tuned: bool) -> Path:
     """The file of a joint model, trained on the pair's data, or that fine-tuned on play data."""
-    own = model.spec.provenance["training"]
+    own = own_training(model)
     settings = {name: own[name] for name in INHERITED if name in own}
     settings |= {"seed": common.seed, **common.training}
     content = {
@@ -155,7 +155,7 @@ def _joint_model(common: Common, model: Model, kind: str, steps: int, tuned: boo
 
 
 def _split(store: EpisodeStore, model: Model) -> tuple[Windows, Windows]:
-    own = model.spec.provenance["training"]
+    own = own_training(model)
     parts = split_episodes(store, own["validation_fraction"], own["seed"])
     make = functools.partial(
         Windows,

@@ -14,8 +14,10 @@ from dmpc_fast.training.settings import TrainingSettings
 
 STUDENT_STAGES = ("proposal", "dynamics")
 #: Optimiser steps per stage when none are given.
-DISTILL_STEPS = {"proposal": 2500, "dynamics": 1500}
+DISTILL_STEPS = {"proposal": 4000, "dynamics": 1500}
 LEARNING_RATE = 1e-3
+#: Stages that learn by Muon when none are given: docs/distillation.md says what it gains.
+MUON_STAGES = ("proposal",)
 #: Settings of the teacher's training that decide which windows there are and how they are drawn.
 INHERITED = (
     "seed",
@@ -56,7 +58,9 @@ def student_settings(
     for stage in steps:
         if stage not in STUDENT_STAGES:
             raise ValueError(f"steps has {stage!r}, but a student has stages {STUDENT_STAGES}")
-    return TrainingSettings(steps=dict(steps), **{**inherited(teacher, INHERITED), **given})
+    return TrainingSettings(
+        steps=dict(steps), **{"muon": MUON_STAGES, **inherited(teacher, INHERITED), **given}
+    )
 
 
 def stages_of_many_steps(teacher: ModelSpec) -> tuple[str, ...]:

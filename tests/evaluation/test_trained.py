@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dmpc_fast.assets import resolve
-from dmpc_fast.evaluation.experiments.trained import like
+from dmpc_fast.evaluation.experiments.trained import like, own_training
 from dmpc_fast.model_file import Model, load_model
 
 
@@ -34,3 +34,20 @@ def test_settings_that_it_names_are_kept() -> None:
     given: dict[str, Any] = {"muon": ["dynamics"], "horizon_weighting": 1.5}
     options = like(with_settings(load_model(resolve("hopper")), **given), horizon=16)
     assert {key: options[key] for key in given} == given
+
+
+def test_a_student_is_made_again_as_its_teacher_was() -> None:
+    teacher = load_model(resolve("walker2d"))
+    provenance = {
+        "recipe": "distill",
+        "distillation": {"proposal": {}},
+        "training": {"steps": {"proposal": 4}, "seed": 0},
+        "parent_provenance": teacher.spec.provenance,
+    }
+    student = dataclasses.replace(
+        teacher, spec=dataclasses.replace(teacher.spec, provenance=provenance)
+    )
+    assert own_training(student) == own_training(teacher) == teacher.spec.provenance["training"]
+    options, before = like(student, horizon=16), like(teacher, horizon=16)
+    assert before.pop("proposal_steps") == 5  # which is the default of `train`
+    assert options == before

@@ -70,12 +70,22 @@ def named_by_content(folder: Path, label: str, content: dict[str, Any]) -> Path:
 FORMER: dict[str, Any] = {"muon": (), "dynamics_angles": "all", "horizon_weighting": 0.0}
 
 
+def own_training(model: Model) -> dict[str, Any]:
+    """Settings by which a model learned from data; a student's are those of its teacher."""
+    made = model.spec.provenance
+    while made.get("recipe") == "distill":
+        made = made["parent_provenance"]
+    training: dict[str, Any] = made["training"]
+    return training
+
+
 def like(model: Model, *, horizon: int) -> dict[str, Any]:
     """Options by which `train` makes a model as `model` was made, but for its horizon and steps.
 
-    A patch that does not divide the horizon becomes their greatest common divisor.
+    A patch that does not divide the horizon becomes their greatest common divisor. Of a student,
+    options that make its teacher; what was distilled is sampled in as many steps as `train` says.
     """
-    spec = model.spec
+    spec, distilled = model.spec, model.spec.provenance.get("distillation", {})
     sizes = {
         name: {
             "layers": stage.layers,
@@ -92,7 +102,7 @@ def like(model: Model, *, horizon: int) -> dict[str, Any]:
     recommended = dict(spec.recommended)
     if "action_chunk" in recommended:
         recommended["action_chunk"] = min(recommended["action_chunk"], horizon)
-    training = spec.provenance["training"]
+    training = own_training(model)
     return {
         "horizon": horizon,
         "history": spec.history,
@@ -104,7 +114,7 @@ def like(model: Model, *, horizon: int) -> dict[str, Any]:
         **{
             f"{name}_steps": stage.sampler.steps
             for name, stage in spec.stages.items()
-            if stage.sampler is not None
+            if stage.sampler is not None and name not in distilled
         },
         **FORMER,
         **{name: value for name, value in training.items() if name not in INCIDENTAL},
