@@ -103,7 +103,8 @@ def _compare(args: argparse.Namespace) -> int:
         ways = controllers(
             path, None if teacher is None else resolve(teacher), args.num_samples, args.backend
         )
-        print(f"{environment_id}, {args.episodes} episodes", flush=True)
+        count = f"{args.episodes} episode{'' if args.episodes == 1 else 's'}"
+        print(f"{environment_id}, {count} of each", flush=True)
         for line in table(ways, run):
             print(line, flush=True)
     finally:

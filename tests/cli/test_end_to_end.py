@@ -118,7 +118,7 @@ def test_the_demo_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     quick = ("--num-samples", 2, "--steps", 10, "--unpaced", "--backend", "torch")
     run("demo", "--model", policy, "--compare", "--teacher", model, *quick)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "Hopper-v5, 1 episodes"
+    assert lines[0] == "Hopper-v5, 1 episode of each"
     assert [line.split("  ")[0] for line in lines[1:]] == [
         "controller", "teacher, N = 2", "planner, N = 2", "proposal alone, N = 1", "policy"
     ]  # fmt: skip
