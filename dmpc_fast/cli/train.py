@@ -114,6 +114,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
             "the mirrored robot, -DIMENSION where the sign turns; half of the windows are mirrored",
         )
     parser.add_argument(
+        "--mirror-stages",
+        nargs="+",
+        choices=STAGES,
+        help="stages that learn from mirrored windows (default: dynamics objective)",
+    )
+    parser.add_argument(
         "--control-period", type=float, help="seconds between actions, if the dataset cannot tell"
     )
     add_training_arguments(parser)
@@ -193,6 +199,7 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
         "objective_temperature",
         "value_bootstrap", "state_noise", "predicted_states", "muon", "muon_learning_rate",
         "dynamics_angles", "horizon_weighting", "mirror_states", "mirror_actions",
+        "mirror_stages",
     )  # fmt: skip
     # Fine-tuning has no options of the objective.
     given = {name: getattr(args, name, None) for name in names}

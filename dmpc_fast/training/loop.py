@@ -179,7 +179,8 @@ class Trainer:
             trainer.load_state(unprefixed("current", checkpoint.tensors))
         elif initial := unprefixed(stage, self._initial):
             trainer.load_weights(initial)
-        batches = self._batches(self._train, stage, self._mirror)
+        mirror = self._mirror if stage in settings.mirror_stages else None
+        batches = self._batches(self._train, stage, mirror)
         held_out = self._batches(self._validation, stage)
         fixed = [held_out.at(VALIDATION_STEP + i) for i in range(VALIDATION_BATCHES)]
         total = settings.steps[stage]

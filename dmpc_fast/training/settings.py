@@ -45,7 +45,8 @@ class TrainingSettings:
     what may follow. horizon_weighting: power of the weights of the horizon's steps in the dynamics'
     loss, see `step_weights`; 0 weighs all alike. mirror_states, mirror_actions: the robot's
     symmetry, for each dimension the one whose value it has in the mirrored robot, with a leading minus
-    where the sign turns; half of the windows are then mirrored. Both or neither. threads: torch
+    where the sign turns; half of the windows of mirror_stages are then mirrored. Both or neither; the
+    proposal is left out by default, since a gait and its image have no mean to run. threads: torch
     threads, None for torch's own choice.
     """
 
@@ -78,6 +79,7 @@ class TrainingSettings:
     horizon_weighting: float = 0.0
     mirror_states: tuple[str, ...] = ()
     mirror_actions: tuple[str, ...] = ()
+    mirror_stages: tuple[str, ...] = ("dynamics", "objective")
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -87,16 +89,17 @@ class TrainingSettings:
             if count < 1:
                 raise ValueError(f"steps of {name} must be at least 1, got {count}")
         # A list, as JSON and the command line have it, would make equal settings differ.
-        for name in ("muon", "mirror_states", "mirror_actions"):
+        for name in ("muon", "mirror_states", "mirror_actions", "mirror_stages"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if bool(self.mirror_states) != bool(self.mirror_actions):
             raise ValueError(
                 "mirror_states and mirror_actions go together, got "
                 f"{self.mirror_states} and {self.mirror_actions}"
             )
-        for name in self.muon:
-            if name not in STAGES:
-                raise ValueError(f"muon has the unknown stage {name!r}; stages: {STAGES}")
+        for setting in ("muon", "mirror_stages"):
+            for name in getattr(self, setting):
+                if name not in STAGES:
+                    raise ValueError(f"{setting} has the unknown stage {name!r}; stages: {STAGES}")
         if not (math.isfinite(self.muon_learning_rate) and self.muon_learning_rate > 0):
             raise ValueError(
                 f"muon_learning_rate must be finite and positive, got {self.muon_learning_rate}"

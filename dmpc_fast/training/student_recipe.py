@@ -27,6 +27,7 @@ INHERITED = (
     "start_steps",
     "mirror_states",
     "mirror_actions",
+    "mirror_stages",
 )
 
 

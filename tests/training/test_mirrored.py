@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from dmpc_fast.data.minari import load_episodes
 from dmpc_fast.data.mirror import Mirror
 from dmpc_fast.data.windows import Windows
+from dmpc_fast.spec import STAGES
 from dmpc_fast.training.api import train
 from dmpc_fast.training.batches import Batch, StageBatches
 from dmpc_fast.training.settings import TrainingSettings
@@ -82,3 +85,25 @@ def test_training_refuses_a_symmetry_of_other_sizes(dataset: str, tmp_path: Path
             mirror_states=["0", "1", "2"], mirror_actions=["0", "1"],
         )  # fmt: skip
     assert not (tmp_path / "run").exists()
+
+
+def test_the_proposal_learns_from_what_was_recorded_alone(dataset: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "preset": "tiny", "steps": 2, "horizon": 4, "control_period_s": 0.05, "batch_size": 8,
+        "stage_options": {"patch": 4}, "compile": False, "progress": False,
+    }  # fmt: skip
+    plain = load_file(train(dataset, out=tmp_path / "plain", **options))
+    options |= {"mirror_states": STATES, "mirror_actions": ACTIONS}
+    mirrored = load_file(train(dataset, out=tmp_path / "mirrored", **options))
+    every = load_file(train(dataset, out=tmp_path / "all", mirror_stages=STAGES, **options))
+
+    def changed(tensors: dict[str, np.ndarray]) -> set[str]:
+        return {k.split(".")[0] for k, t in tensors.items() if not np.array_equal(t, plain[k])}
+
+    assert changed(mirrored) == {"dynamics", "objective"}
+    assert changed(every) == set(STAGES)
+
+
+def test_an_unknown_stage_is_refused() -> None:
+    with pytest.raises(ValueError, match="mirror_stages has the unknown stage 'policy'"):
+        TrainingSettings(steps={}, mirror_stages=("policy",))
