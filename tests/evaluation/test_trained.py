@@ -19,7 +19,7 @@ def with_settings(model: Model, without: tuple[str, ...] = (), **settings: Any) 
     return dataclasses.replace(model, spec=dataclasses.replace(model.spec, provenance=provenance))
 
 
-@pytest.mark.parametrize("name", ["hopper", "walker2d"])
+@pytest.mark.parametrize("name", ["hopper-teacher", "walker2d"])
 def test_settings_that_a_provenance_does_not_name_are_those_of_its_time(name: str) -> None:
     newer = ("muon", "muon_learning_rate", "dynamics_angles", "horizon_weighting")
     model = load_model(resolve(name))
@@ -32,7 +32,7 @@ def test_settings_that_a_provenance_does_not_name_are_those_of_its_time(name: st
 
 def test_settings_that_it_names_are_kept() -> None:
     given: dict[str, Any] = {"muon": ["dynamics"], "horizon_weighting": 1.5}
-    options = like(with_settings(load_model(resolve("hopper")), **given), horizon=16)
+    options = like(with_settings(load_model(resolve("hopper-teacher")), **given), horizon=16)
     assert {key: options[key] for key in given} == given
 
 
