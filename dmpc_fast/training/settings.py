@@ -46,7 +46,7 @@ class TrainingSettings:
     loss, see `step_weights`; 0 weighs all alike. mirror_states, mirror_actions: the robot's
     symmetry, for each dimension the one whose value it has in the mirrored robot, with a leading minus
     where the sign turns; half of the windows of mirror_stages are then mirrored. Both or neither; the
-    proposal is left out by default, since a gait and its image have no mean to run. threads: torch
+    proposal is left out by default (docs/recipes.md says what it lost). threads: torch
     threads, None for torch's own choice.
     """
 
