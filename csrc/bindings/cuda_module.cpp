@@ -143,8 +143,9 @@ py::dict run(cuda::Engine& engine, const py::dict& given) {
 py::dict choose(cuda::Engine& engine, const py::dict& given) {
     const cuda::PlanChoice choice = engine.choose(request_from(given));
     py::dict out;
-    out["candidates"] = choice.candidates;
-    out["cluster"] = choice.cluster;
+    out["candidates"] = choice.cut.candidates;
+    out["cluster"] = choice.cut.sets * choice.cut.splits;
+    out["sets"] = choice.cut.sets;
     out["shared_bytes"] = choice.shared.total;
     out["tiles"] = choice.tiles;
     out["tensor_s"] = choice.tensor_s;
@@ -163,14 +164,20 @@ void define(py::module_& m) {
     m.def("refusal", &cuda::refusal, "Why no device can be used; empty where one can.");
     py::class_<cuda::Engine>(m, "Engine")
         .def(py::init([](const py::dict& model, const std::string& dtype, int device,
-                         const std::string& product, int candidates, int cluster,
+                         const std::string& product, int candidates, int cluster, int sets,
                          std::uintptr_t stream) {
+                 const cuda::Product used = product_of(dtype, product, device);
+                 if (sets > 1 && used != cuda::Product::wgmma_bf16) {
+                     throw py::value_error("sets share weights by 'wgmma' alone, got sets " +
+                                           std::to_string(sets));
+                 }
                  return std::make_unique<cuda::Engine>(
-                     model_from(model), product_of(dtype, product, device), device,
-                     cuda::ForcedChoice{candidates, cluster}, reinterpret_cast<void*>(stream));
+                     model_from(model), used, device, cuda::ForcedChoice{candidates, cluster, sets},
+                     reinterpret_cast<void*>(stream));
              }),
              py::arg("model"), py::arg("dtype"), py::arg("device") = 0, py::arg("product") = "auto",
-             py::arg("candidates") = 0, py::arg("cluster") = 0, py::arg("stream") = 0)
+             py::arg("candidates") = 0, py::arg("cluster") = 0, py::arg("sets") = 1,
+             py::arg("stream") = 0)
         .def("run", &run, py::arg("request"))
         .def("choose", &choose, py::arg("request"));
 }

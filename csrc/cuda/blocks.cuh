@@ -1,5 +1,5 @@
-// A transformer layer by a cluster: every block takes some of the heads and some of the hidden
-// columns, so that a cluster reads each weight once.
+// A transformer layer by the blocks that share candidates: each takes some of the heads and some of
+// the hidden columns, so that together they read each weight once.
 #pragma once
 
 #include "attention.cuh"
@@ -84,15 +84,15 @@ DMPC_DEVICE void clear_part(const Stream<Element>& s, int rows) {
 template <class P>
 DMPC_DEVICE void attention(const Network& n, const std::uint8_t* weights, const float* biases,
                            const Stream<typename P::Element>& s, Room<typename P::Element>& room,
-                           int tiles) {
+                           const Tiles& tiles) {
     const LayerShape shape = layer_shape(n);
     const int deep = shape.qkv().units_deep(P::kProduct);
     const int head_columns = 3 * n.padded_head;
     const int together = room.work_columns / head_columns;
     const std::uint8_t* projection = weights + shape.qkv().bytes(P::kProduct);
     const float scale = 1.0f / std::sqrt(static_cast<float>(n.head_size));
-    const Share own = share(n.heads, room.rank, room.cluster);
-    if (own.first == own.last) clear_part(s, tiles * kTile);
+    const Share own = share(n.heads, room.place.split, room.place.splits);
+    if (own.first == own.last) clear_part(s, tiles.own * kTile);
     for (int head = own.first; head < own.last; head += together) {
         const int count = own.last - head < together ? own.last - head : together;
         const float* bias = biases + head * head_columns;
@@ -101,13 +101,15 @@ DMPC_DEVICE void attention(const Network& n, const std::uint8_t* weights, const 
             {weights, deep, 0, deep, head * head_columns / kTile, count * head_columns / kTile},
             tiles, room, ToWork<P, Linear>{room.work, bias});
         device::sync_block();
-        for (int task = device::warp(); task < count * tiles; task += kWarps) {
-            attend<P>(room.work.from(task / tiles * head_columns), n.padded_head,
-                      task % tiles * kTile, s.rows, n.tokens, scale,
+        for (int task = device::warp(); task < count * tiles.own; task += kWarps) {
+            attend<P>(room.work.from(task / tiles.own * head_columns), n.padded_head,
+                      task % tiles.own * kTile, s.rows, n.tokens, scale,
                       reinterpret_cast<float*>(room.scratch));
         }
         publish<P>();
         device::sync_block();
+        // Other sets send weights to where this block's attention keeps its own.
+        if (room.place.sets > 1) meet_sets(room.pipe);
         const int head_units = n.padded_head / P::kDepth;
         product<P>(Operand<typename P::Element>{room.work, n.padded_head, head_columns},
                    {projection, shape.projection().units_deep(P::kProduct), head * head_units,
@@ -120,15 +122,15 @@ DMPC_DEVICE void attention(const Network& n, const std::uint8_t* weights, const 
 template <class P>
 DMPC_DEVICE void mlp(const Network& n, const std::uint8_t* weights, const float* biases,
                      const Stream<typename P::Element>& s, Room<typename P::Element>& room,
-                     int tiles) {
+                     const Tiles& tiles) {
     const LayerShape shape = layer_shape(n);
     const int deep = shape.mlp_in().units_deep(P::kProduct);
     const int together = room.work_columns / kTile;
     const std::uint8_t* in =
         weights + shape.qkv().bytes(P::kProduct) + shape.projection().bytes(P::kProduct);
     const std::uint8_t* out = in + shape.mlp_in().bytes(P::kProduct);
-    const Share own = share(n.padded_mlp / kTile, room.rank, room.cluster);
-    if (own.first == own.last) clear_part(s, tiles * kTile);
+    const Share own = share(n.padded_mlp / kTile, room.place.split, room.place.splits);
+    if (own.first == own.last) clear_part(s, tiles.own * kTile);
     for (int unit = own.first; unit < own.last; unit += together) {
         const int count = own.last - unit < together ? own.last - unit : together;
         const float* bias = biases + 3 * n.heads * n.padded_head + unit * kTile;

@@ -1,8 +1,8 @@
 # The Python modules on top of csrc/cuda: _cuda where nvcc is found, _cuda_emulated for tests.
 add_custom_target(python_modules DEPENDS _engine)
 
-set(DMPC_CUDA_HOST csrc/bindings/cuda_module.cpp csrc/cuda/engine_model.cpp
-  csrc/cuda/engine_run.cpp)
+set(DMPC_CUDA_HOST csrc/bindings/cuda_module.cpp csrc/cuda/engine_choice.cpp
+  csrc/cuda/engine_model.cpp csrc/cuda/engine_run.cpp csrc/cuda/plan_memory.cpp)
 
 if(DMPC_CUDA)
   include(CheckLanguage)

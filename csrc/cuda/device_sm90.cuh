@@ -28,6 +28,16 @@ DMPC_DEVICE void arrive(Barrier* barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier))
                  : "memory");
 }
+/// Arrives at the barrier that block `rank` of the cluster has where this one has `barrier`.
+DMPC_DEVICE void arrive_at_peer(Barrier* barrier, int rank) {
+    DMPC_SM90(
+        asm volatile("{\n"
+                     ".reg .b32 there;\n"
+                     "mapa.shared::cluster.u32 there, %0, %1;\n"
+                     "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
+                     "}" ::"r"(shared_address(barrier)),
+                     "r"(rank) : "memory"));
+}
 /// Arrives; the phase ends no sooner than `bytes` more have come.
 DMPC_DEVICE void arrive_expecting(Barrier* barrier, int bytes) {
     DMPC_SM90(asm volatile(
@@ -46,12 +56,34 @@ DMPC_DEVICE void wait_barrier(Barrier* barrier, unsigned parity) {
                      "r"(parity) : "memory"));
 }
 
+/// The same of a phase that other blocks of the cluster have arrived at.
+DMPC_DEVICE void wait_barrier_of_cluster(Barrier* barrier, unsigned parity) {
+    DMPC_SM90(
+        asm volatile("{\n"
+                     ".reg .pred done;\n"
+                     "again:\n"
+                     "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+                     "@!done bra again;\n"
+                     "}" ::"r"(shared_address(barrier)),
+                     "r"(parity) : "memory"));
+}
+
 /// `bytes` (a multiple of 16) on their way from global to shared memory; `barrier` counts them.
 DMPC_DEVICE void copy_bulk(void* shared, const void* global, int bytes, Barrier* barrier) {
     DMPC_SM90(
         asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
                      "[%0], [%1], %2, [%3];" ::"r"(shared_address(shared)),
                      "l"(global), "r"(bytes), "r"(shared_address(barrier)) : "memory"));
+}
+
+/// The same to all blocks of the cluster whose bits are set in `ranks`, and to the barrier of each.
+DMPC_DEVICE void copy_bulk_to(unsigned ranks, void* shared, const void* global, int bytes,
+                              Barrier* barrier) {
+    DMPC_SM90(asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+        "[%0], [%1], %2, [%3], %4;" ::"r"(shared_address(shared)),
+        "l"(global), "r"(bytes), "r"(shared_address(barrier)),
+        "h"(static_cast<std::uint16_t>(ranks)) : "memory"));
 }
 
 /// Orders this thread's accesses to shared memory before those of copies and products to come.

@@ -68,7 +68,9 @@ inline constexpr std::size_t kMaxPrograms = 8;
 
 /// Forces the cut of a plan, for tests and measurements; 0 leaves it to the choice.
 struct ForcedChoice {
-    int candidates = 0, cluster = 0;
+    int candidates = 0;  // of a set
+    int cluster = 0;     // blocks
+    int sets = 1;        // a divisor of `cluster`
 };
 
 /// Not thread-safe: one call at a time.
@@ -98,6 +100,8 @@ private:
 
     PlanChoice choose_anew(const EngineRequest& request) const;
     Program& program_of(const EngineRequest& request);
+    PlanParams params_of(const EngineRequest& request, const PlanChoice& choice,
+                         const std::uint8_t* weights) const;
     void load();
     Places load_network(const NetworkModel& network, std::vector<std::uint8_t>& bytes) const;
     Network network_of(std::size_t index, const std::uint8_t* base) const;

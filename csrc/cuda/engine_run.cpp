@@ -1,215 +1,112 @@
 // One plan: a copy to the device, three launches, a copy back, as a graph.
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
+#include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "arena.hpp"
 #include "engine.hpp"
 #include "launch.hpp"
+#include "plan_memory.hpp"
 
 namespace dmpc::cuda {
 namespace {
 
-/// Rows and angles of all groups, one after another.
-struct Rows {
-    std::vector<SamplerRow> rows;
-    std::vector<float> angles;
-};
-
-void add_rows(const SamplerModel& sampler, Rows& to) {
-    to.rows.insert(to.rows.end(), sampler.rows.begin(), sampler.rows.end());
-    to.angles.insert(to.angles.end(), sampler.angles.begin(), sampler.angles.end());
+/// `place` bytes from `base` on, as an array.
+template <class T>
+T* array(std::uint8_t* base, std::size_t place) {
+    return reinterpret_cast<T*>(base + place);
 }
 
-int count_of(const EngineRequest& request) {
-    int count = 0;
-    for (const GroupModel& group : request.groups) count += group.count;
-    return count;
+int rows_of(const EngineRequest& request, SamplerModel GroupModel::* stage) {
+    return std::accumulate(request.groups.begin(), request.groups.end(), 0,
+                           [&](int sum, const GroupModel& group) {
+                               return sum + static_cast<int>((group.*stage).rows.size());
+                           });
 }
 
-/// All that the copies and launches of a plan depend on but for the contents of what is copied.
-std::vector<int> shape_of(const EngineRequest& r) {
-    std::vector<int> key{static_cast<int>(r.stages), r.robots,
-                         r.learned ? 1 : 0,          static_cast<int>(r.terms.size()),
-                         r.actions.empty() ? 0 : 1,  r.states.empty() ? 0 : 1};
-    for (const GroupModel& group : r.groups) {
-        key.insert(key.end(),
-                   {group.count, static_cast<int>(group.proposal.rows.size()),
-                    static_cast<int>(group.dynamics.rows.size()), group.start.empty() ? 0 : 1});
-    }
-    return key;
-}
-
-}  // namespace
-
-Program& Engine::program_of(const EngineRequest& request) {
-    const std::vector<int> key = shape_of(request);
-    if (!programs_.contains(key) && programs_.size() >= kMaxPrograms) {
-        // Nothing of it is under way: a run ends with its results.
-        programs_.erase(std::min_element(programs_.begin(), programs_.end(),
-                                         [](const auto& one, const auto& other) {
-                                             return one.second.last_used < other.second.last_used;
-                                         }));
-    }
-    Program& program = programs_[key];
-    program.last_used = ++runs_;
-    return program;
-}
-
-PlanChoice Engine::choose(const EngineRequest& request) {
-    std::vector<int> key{request.robots};
-    for (const GroupModel& group : request.groups) {
-        key.push_back(group.count);
-        key.push_back(static_cast<int>(group.proposal.rows.size()));
-        key.push_back(static_cast<int>(group.dynamics.rows.size()));
-    }
-    const auto known = choices_.find(key);
-    if (known != choices_.end()) return known->second;
-    return choices_.emplace(std::move(key), choose_anew(request)).first->second;
-}
-
-PlanChoice Engine::choose_anew(const EngineRequest& request) const {
-    PlanSizes sizes{{}, {}, request.robots, product_};
-    int proposal = 0, dynamics = 0;
-    for (const GroupModel& group : request.groups) {
-        sizes.groups.push_back(group.count);
-        proposal = std::max(proposal, static_cast<int>(group.proposal.rows.size()));
-        dynamics = std::max(dynamics, static_cast<int>(group.dynamics.rows.size()));
-    }
-    for (std::size_t i = 0; i < model_.networks.size(); ++i) {
-        const NetworkModel& n = model_.networks[i];
-        const LayerShape layer{n.width, round_up(n.width, kTile), n.heads,
-                               round_up(n.head_size, kTile), round_up(n.mlp, kTile)};
-        const int evaluations = i == 0 ? proposal : i == 1 ? dynamics : 1;
-        sizes.networks.push_back({layer, n.layers, model_.horizon / n.patch, evaluations});
-    }
-    const DeviceLimits limits{properties_.processors, properties_.shared_bytes,
-                              properties_.clusters ? kMaxCluster : 1};
-    if (forced_.candidates == 0) {
-        if (const auto choice = choose_plan(sizes, limits)) return *choice;
-    } else if (const auto layout =
-                   fit_layout(sizes, limits.shared_bytes, forced_.candidates, forced_.cluster)) {
-        return predict(sizes, limits, forced_.candidates, forced_.cluster, *layout);
-    }
-    throw std::runtime_error("one candidate of this model does not fit the shared memory of a " +
-                             std::string("block, ") + std::to_string(limits.shared_bytes) +
-                             " bytes");
-}
-
-EngineResult Engine::run(const EngineRequest& r) {
-    use(device_);
-    const PlanChoice choice = choose(r);
-    Program& program = program_of(r);
-    const int total = count_of(r);
-    const auto robots = static_cast<std::size_t>(r.robots);
-    const std::size_t candidates = robots * static_cast<std::size_t>(total);
-    const std::size_t steps = candidates * static_cast<std::size_t>(model_.horizon);
-    const std::size_t all_actions = steps * static_cast<std::size_t>(model_.action_size);
-    const std::size_t all_states = steps * static_cast<std::size_t>(model_.state_size);
-    const std::size_t members = model_.networks.size() - 2;
-
-    // Workspace: networks' conditions, trajectories, then what is copied back.
-    Layout room;
-    std::vector<Network> networks;
-    Rows proposal, dynamics;
-    for (const GroupModel& group : r.groups) {
-        add_rows(group.proposal, proposal);
-        add_rows(group.dynamics, dynamics);
-    }
-    std::vector<std::size_t> places;
-    const std::uint8_t* weights = weights_.at_least(0);
-    int max_width = 0;
-    for (std::size_t i = 0; i < model_.networks.size(); ++i) {
-        Network n = network_of(i, weights);
-        n.rows = static_cast<int>(i == 0   ? proposal.rows.size()
-                                  : i == 1 ? dynamics.rows.size()
-                                           : 1);
-        const std::size_t vectors = robots * static_cast<std::size_t>(n.rows);
-        const auto width = static_cast<std::size_t>(n.width);
-        places.push_back(room.take<float>(vectors * width));
-        places.push_back(room.take<float>(
-            vectors * static_cast<std::size_t>(modulation_size(n.layers, n.width))));
-        places.push_back(room.take<float>(robots * width));
-        max_width = std::max(max_width, n.width);
-        networks.push_back(n);
-    }
-    const std::size_t x_actions = room.take<float>(all_actions);
-    const std::size_t x_states = room.take<float>(all_states);
-    const std::size_t predictions = room.take<float>(members * steps * kObjectiveOutputs);
-    const std::size_t results = room.total();
-    const std::size_t actions = room.take<float>(all_actions);
-    const std::size_t states = room.take<float>(all_states);
-    const std::size_t scores = room.take<float>(candidates);
-    const std::size_t violations = room.take<float>(candidates);
-    const std::size_t tie_breaks = room.take<float>(candidates);
-    const std::size_t best = room.take<std::int64_t>(robots);
-    const std::size_t action =
-        room.take<float>(robots * static_cast<std::size_t>(model_.action_size));
-    std::uint8_t* const space = program.workspace.at_least(room.total());
-
-    // Inputs, in one copy. Pointers into them are known only once their memory is.
-    std::vector<std::uint8_t> bytes;
-    const std::size_t proposal_rows = append(bytes, proposal.rows);
-    const std::size_t dynamics_rows = append(bytes, dynamics.rows);
-    const std::size_t proposal_angles = append(bytes, proposal.angles);
-    const std::size_t dynamics_angles = append(bytes, dynamics.angles);
-    const std::size_t terms = append(bytes, r.terms);
-    const std::size_t seed = append(bytes, std::span<const std::uint64_t>(&r.seed, 1));
-    const std::size_t plan_index = append(bytes, r.plan_index);
-    const std::size_t robot = append(bytes, r.robot);
-    const std::size_t condition = append(bytes, r.condition);
-    const std::size_t arrived = append(bytes, std::vector<unsigned>(robots, 0));
-    std::vector<std::size_t> starts;
-    for (const GroupModel& group : r.groups) starts.push_back(append(bytes, group.start));
-    const std::size_t network_place = append(bytes, networks);
-    const std::size_t group_place = append(bytes, std::vector<Group>(r.groups.size()));
-    std::uint8_t* const in = program.inputs.at_least(bytes.size());
-    const auto input = [&](std::size_t place) { return reinterpret_cast<float*>(in + place); };
-    const auto output = [&](std::size_t place) { return reinterpret_cast<float*>(space + place); };
-
-    for (std::size_t i = 0; i < networks.size(); ++i) {
-        Network& n = networks[i];
-        n.angles = i == 0 ? input(proposal_angles) : i == 1 ? input(dynamics_angles) : nullptr;
-        n.embedded = output(places[3 * i]);
-        n.modulations = output(places[3 * i + 1]);
-        n.offset = output(places[3 * i + 2]);
-    }
-    std::memcpy(bytes.data() + network_place, networks.data(), networks.size() * sizeof(Network));
+std::vector<Group> groups_of(const EngineRequest& request, const Cut& cut, const Inputs& inputs,
+                             std::uint8_t* in) {
     std::vector<Group> groups;
     Group next{};
-    for (std::size_t i = 0; i < r.groups.size(); ++i) {
-        const GroupModel& group = r.groups[i];
+    for (std::size_t i = 0; i < request.groups.size(); ++i) {
+        const GroupModel& group = request.groups[i];
         next.count = group.count;
-        next.tiles = ceil_divide(group.count, choice.candidates);
+        next.tiles = tiles_of(group.count, cut);
         next.proposal_rows = static_cast<int>(group.proposal.rows.size());
         next.dynamics_rows = static_cast<int>(group.dynamics.rows.size());
         next.start_cos = static_cast<float>(std::cos(group.proposal.first_angle));
         next.start_sin = static_cast<float>(std::sin(group.proposal.first_angle));
-        next.start = group.start.empty() ? nullptr : input(starts[i]);
+        next.start = group.start.empty() ? nullptr : array<float>(in, inputs.starts[i]);
         groups.push_back(next);
         next.first += group.count;
         next.first_tile += next.tiles;
         next.proposal_row += next.proposal_rows;
         next.dynamics_row += next.dynamics_rows;
     }
-    std::memcpy(bytes.data() + group_place, groups.data(), groups.size() * sizeof(Group));
+    return groups;
+}
 
+/// A request's pointers: into its inputs and its workspace.
+void point(PlanParams& p, const Inputs& inputs, std::uint8_t* in, const Workspace& work,
+           std::uint8_t* space) {
+    p.networks = array<Network>(in, inputs.networks);
+    p.group = array<Group>(in, inputs.groups);
+    p.proposal_rows = array<SamplerRow>(in, inputs.proposal_rows);
+    p.dynamics_rows = array<SamplerRow>(in, inputs.dynamics_rows);
+    p.term = array<float>(in, inputs.terms);
+    p.seed = array<std::uint64_t>(in, inputs.seed);
+    p.plan_index = array<std::uint32_t>(in, inputs.plan_index);
+    p.robot = array<std::uint32_t>(in, inputs.robot);
+    p.condition = array<float>(in, inputs.condition);
+    p.arrived = array<unsigned>(in, inputs.arrived);
+    p.x_actions = array<float>(space, work.x_actions);
+    p.x_states = array<float>(space, work.x_states);
+    p.predictions = array<float>(space, work.predictions);
+    p.actions = array<float>(space, work.actions);
+    p.states = array<float>(space, work.states);
+    p.scores = array<float>(space, work.scores);
+    p.violations = array<float>(space, work.violations);
+    p.tie_breaks = array<float>(space, work.tie_breaks);
+    p.best = array<std::int64_t>(space, work.best);
+    p.action = array<float>(space, work.action);
+}
+
+EngineResult read(const std::uint8_t* back, const Workspace& work, const RequestSizes& sizes) {
+    const auto get = [&]<class T>(std::vector<T>& to, std::size_t place, std::size_t count) {
+        to.resize(count);
+        std::memcpy(to.data(), back + (place - work.results), count * sizeof(T));
+    };
+    EngineResult result;
+    get(result.actions, work.actions, sizes.actions);
+    get(result.states, work.states, sizes.states);
+    get(result.scores, work.scores, sizes.candidates);
+    get(result.violations, work.violations, sizes.candidates);
+    get(result.tie_breaks, work.tie_breaks, sizes.candidates);
+    get(result.best, work.best, sizes.robots);
+    get(result.action, work.action, sizes.robots * sizes.action_size);
+    return result;
+}
+
+}  // namespace
+
+/// What holds for all requests of the model, and the sizes of this one.
+PlanParams Engine::params_of(const EngineRequest& r, const PlanChoice& choice,
+                             const std::uint8_t* weights) const {
     PlanParams p{};
-    p.robots = r.robots, p.candidates = total, p.horizon = model_.horizon;
+    p.robots = r.robots, p.horizon = model_.horizon;
     p.state_size = model_.state_size, p.action_size = model_.action_size;
-    p.groups = static_cast<int>(groups.size()), p.tiles = choice.tiles;
-    p.tile_candidates = choice.candidates, p.cluster = choice.cluster;
-    p.members = static_cast<int>(members);
+    for (const GroupModel& group : r.groups) p.candidates += group.count;
+    p.groups = static_cast<int>(r.groups.size()), p.tiles = choice.tiles;
+    p.tile_candidates = choice.cut.candidates;
+    p.sets = choice.cut.sets, p.splits = choice.cut.splits;
+    p.members = static_cast<int>(model_.networks.size()) - 2;
     p.terms = static_cast<int>(r.terms.size()) / kTermColumns;
     p.learned = r.learned, p.stages = r.stages;
     p.reward_mean = model_.reward_mean, p.reward_scale = model_.reward_scale;
     p.value_mean = model_.value_mean, p.value_scale = model_.value_scale;
     p.shared = choice.shared;
-    p.networks = reinterpret_cast<const Network*>(in + network_place);
-    p.group = reinterpret_cast<const Group*>(in + group_place);
-    p.proposal_rows = reinterpret_cast<const SamplerRow*>(in + proposal_rows);
-    p.dynamics_rows = reinterpret_cast<const SamplerRow*>(in + dynamics_rows);
     const auto* units = reinterpret_cast<const float*>(weights + units_);
     const float* state_units = units + 4 * model_.action_size;
     p.action_units = {units, units + model_.action_size, units + 2 * model_.action_size,
@@ -218,25 +115,55 @@ EngineResult Engine::run(const EngineRequest& r) {
                      state_units + 2 * model_.state_size, state_units + 3 * model_.state_size};
     p.discounts = reinterpret_cast<const float*>(weights + discounts_);
     p.log_discounts = p.discounts + model_.horizon + 1;
-    p.term = input(terms);
-    p.seed = reinterpret_cast<const std::uint64_t*>(in + seed);
-    p.plan_index = reinterpret_cast<const std::uint32_t*>(in + plan_index);
-    p.robot = reinterpret_cast<const std::uint32_t*>(in + robot);
-    p.condition = input(condition);
-    p.x_actions = output(x_actions), p.x_states = output(x_states);
-    p.predictions = output(predictions);
-    p.actions = output(actions), p.states = output(states), p.scores = output(scores);
-    p.violations = output(violations), p.tie_breaks = output(tie_breaks);
-    p.best = reinterpret_cast<std::int64_t*>(space + best);
-    p.action = output(action);
-    p.arrived = reinterpret_cast<unsigned*>(in + arrived);
+    return p;
+}
 
-    const std::size_t input_bytes = bytes.size(), result_bytes = room.total() - results;
-    const std::size_t given_actions = append(bytes, r.actions);
-    const std::size_t given_states = append(bytes, r.states);
-    std::uint8_t* const given = program.given.at_least(bytes.size());
+EngineResult Engine::run(const EngineRequest& r) {
+    use(device_);
+    const PlanChoice choice = choose(r);
+    Program& program = program_of(r);
+    const std::uint8_t* weights = weights_.at_least(0);
+
+    std::vector<Network> networks;
+    int max_width = 0;
+    for (std::size_t i = 0; i < model_.networks.size(); ++i) {
+        Network n = network_of(i, weights);
+        n.rows = i == 0   ? rows_of(r, &GroupModel::proposal)
+                 : i == 1 ? rows_of(r, &GroupModel::dynamics)
+                          : 1;
+        max_width = std::max(max_width, n.width);
+        networks.push_back(n);
+    }
+    const RequestSizes sizes = sizes_of(model_, r);
+    const Workspace work = lay_out(networks, sizes);
+    Inputs inputs = gather(r, networks.size());
+    std::uint8_t* const space = program.workspace.at_least(work.total);
+    std::uint8_t* const in = program.inputs.at_least(inputs.bytes.size());
+
+    // Pointers into memory are known only now that it is there.
+    for (std::size_t i = 0; i < networks.size(); ++i) {
+        Network& n = networks[i];
+        n.angles = i == 0   ? array<float>(in, inputs.proposal_angles)
+                   : i == 1 ? array<float>(in, inputs.dynamics_angles)
+                            : nullptr;
+        n.embedded = array<float>(space, work.networks[i].embedded);
+        n.modulations = array<float>(space, work.networks[i].modulations);
+        n.offset = array<float>(space, work.networks[i].offset);
+    }
+    const std::vector<Group> groups = groups_of(r, choice.cut, inputs, in);
+    std::memcpy(inputs.bytes.data() + inputs.networks, networks.data(),
+                networks.size() * sizeof(Network));
+    std::memcpy(inputs.bytes.data() + inputs.groups, groups.data(), groups.size() * sizeof(Group));
+    PlanParams p = params_of(r, choice, weights);
+    point(p, inputs, in, work, space);
+
+    // Given trajectories go to where kernels would write them.
+    const std::size_t input_bytes = inputs.bytes.size(), result_bytes = work.total - work.results;
+    const std::size_t given_actions = append(inputs.bytes, r.actions);
+    const std::size_t given_states = append(inputs.bytes, r.states);
+    std::uint8_t* const given = program.given.at_least(inputs.bytes.size());
     std::uint8_t* const back = program.results.at_least(result_bytes);
-    std::memcpy(given, bytes.data(), bytes.size());
+    std::memcpy(given, inputs.bytes.data(), inputs.bytes.size());
     program.run(own_stream_, stream_, [&] {
         copy_to_device(in, given, input_bytes, own_stream_);
         if (!r.actions.empty()) {
@@ -247,23 +174,10 @@ EngineResult Engine::run(const EngineRequest& r) {
         }
         check(launch_condition(p, max_width, own_stream_), "launch of the conditions");
         check(launch_plan(p, product_, own_stream_), "launch of the plan");
-        copy_to_host(back, space + results, result_bytes, own_stream_);
+        copy_to_host(back, space + work.results, result_bytes, own_stream_);
     });
     wait_for(stream_);
-
-    const auto read = [&]<class T>(std::vector<T>& to, std::size_t place, std::size_t count) {
-        to.resize(count);
-        std::memcpy(to.data(), back + (place - results), count * sizeof(T));
-    };
-    EngineResult result;
-    read(result.actions, actions, all_actions);
-    read(result.states, states, all_states);
-    read(result.scores, scores, candidates);
-    read(result.violations, violations, candidates);
-    read(result.tie_breaks, tie_breaks, candidates);
-    read(result.best, best, robots);
-    read(result.action, action, robots * static_cast<std::size_t>(model_.action_size));
-    return result;
+    return read(back, work, sizes);
 }
 
 }  // namespace dmpc::cuda

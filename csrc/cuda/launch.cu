@@ -36,16 +36,17 @@ cudaError_t launch_plan_of(const PlanParams& params, cudaStream_t stream) {
     if (error != cudaSuccess) return error;
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = static_cast<unsigned>(params.cluster);
+    const int cluster = params.sets * params.splits;
+    attribute.val.clusterDim.x = static_cast<unsigned>(cluster);
     attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
     cudaLaunchConfig_t config{};
-    config.gridDim = dim3(static_cast<unsigned>(params.robots * params.tiles * params.cluster));
+    config.gridDim = dim3(static_cast<unsigned>(params.robots * params.tiles * params.splits));
     config.blockDim = dim3(kThreads);
     config.dynamicSmemBytes = static_cast<std::size_t>(params.shared.total);
     config.stream = stream;
     config.attrs = &attribute;
     // Devices without clusters refuse the attribute itself.
-    config.numAttrs = params.cluster > 1 ? 1 : 0;
+    config.numAttrs = cluster > 1 ? 1 : 0;
     return cudaLaunchKernelEx(&config, plan_kernel<P>, params);
 }
 

@@ -1,11 +1,11 @@
-// One evaluation of a network by a cluster, up to its last layer.
+// One evaluation of a network by the blocks that share candidates, up to its last layer.
 #pragma once
 
 #include "blocks.cuh"
 
 namespace dmpc::cuda {
 
-/// Candidates of one robot that a cluster takes through a plan.
+/// Candidates of one robot that a set of blocks takes through a plan; there may be none.
 struct Candidates {
     int robot, group;
     int first, count;  // of the robot's candidates
@@ -60,15 +60,14 @@ DMPC_DEVICE void embed(const Network& n, int horizon, const Candidates& c, const
     device::sync_block();
 }
 
-/// The cluster's stream for a network's tokens of `count` candidates.
+/// The set's stream for a network's tokens of `count` candidates.
 template <class P>
 DMPC_DEVICE Stream<typename P::Element> make_stream(const Network& n, const SharedLayout& layout,
-                                                    std::uint8_t* shared, int count, int rank,
-                                                    int cluster) {
+                                                    std::uint8_t* shared, int count,
+                                                    const Place& place) {
     const int rows = count * n.tokens;
-    const int each = ceil_divide(round_up(rows, kTile), cluster);
-    const int padded = round_up(rows, kTile);
-    const int first = rank * each < padded ? rank * each : padded;
+    const int padded = round_up(rows, kTile), each = ceil_divide(padded, place.splits);
+    const int first = place.split * each < padded ? place.split * each : padded;
     const int last = first + each < padded ? first + each : padded;
     return {reinterpret_cast<float*>(shared + layout.stream),
             {reinterpret_cast<typename P::Element*>(shared + layout.operand), layout.operand_stride,
@@ -80,7 +79,7 @@ DMPC_DEVICE Stream<typename P::Element> make_stream(const Network& n, const Shar
             rows,
             n.width,
             n.padded_width,
-            cluster};
+            place};
 }
 
 template <class P>
@@ -89,7 +88,9 @@ DMPC_DEVICE void evaluate_here(const Network& n, int horizon, const Candidates& 
                                const Stream<typename P::Element>& s,
                                Room<typename P::Element>& room) {
     const LayerShape shape = layer_shape(n);
-    const int tiles = ceil_divide(s.rows, kTile);
+    const int own = ceil_divide(s.rows, kTile);
+    // Sets that share weights read them as often, however many candidates they have.
+    const Tiles tiles{own, s.place.sets > 1 ? ceil_divide(room.candidates * n.tokens, kTile) : own};
     embed(n, horizon, c, features, s);
     Update update{nullptr, nullptr};
     for (int layer = 0; layer < n.layers; ++layer) {
@@ -97,8 +98,8 @@ DMPC_DEVICE void evaluate_here(const Network& n, int horizon, const Candidates& 
         const float* biases = n.biases + layer * shape.biases();
         const float* added = biases + shape.biases() - 2 * n.width;
         for (int part = 0; part < 2; ++part) {
-            const float* own = modulation.block(layer, part);
-            gather_and_hand_out<P>(s, update, own, own + n.width);
+            const float* changed = modulation.block(layer, part);
+            gather_and_hand_out<P>(s, update, changed, changed + n.width);
             // Operands are complete, and all parts have been read.
             publish<P>();
             device::sync_cluster();
@@ -109,7 +110,7 @@ DMPC_DEVICE void evaluate_here(const Network& n, int horizon, const Candidates& 
             }
             // Parts are complete, and all operands have been read.
             device::sync_cluster();
-            update = {own + 2 * n.width, added + part * n.width};
+            update = {changed + 2 * n.width, added + part * n.width};
         }
     }
     const float* last = modulation.block(n.layers, 0);

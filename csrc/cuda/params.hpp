@@ -11,7 +11,7 @@ inline constexpr int kLanes = 32, kWarps = 8, kThreads = kLanes * kWarps;
 inline constexpr int kTermColumns = 6;
 /// Reward, logit of going on, value.
 inline constexpr int kObjectiveOutputs = 3;
-/// Blocks of a cluster, at most.
+/// Blocks of a cluster, at most: sets of candidates times the blocks that share one.
 inline constexpr int kMaxCluster = 8;
 
 enum class TermKind : int { reward, value, alive, gaussian, quadratic, speed, action, bound };
@@ -57,7 +57,7 @@ struct Network {
 /// Candidates that share a sampler.
 struct Group {
     int first, count;
-    int first_tile, tiles;            // of a robot's tiles
+    int first_tile, tiles;            // of a robot's tiles; the last may be empty
     int proposal_row, proposal_rows;  // of the proposal's rows
     int dynamics_row, dynamics_rows;
     float start_cos, start_sin;
@@ -82,8 +82,9 @@ struct SharedLayout {
 /// A whole plan. Members are read by all blocks; trajectories and results are written.
 struct PlanParams {
     int robots, candidates, horizon, state_size, action_size;
-    int groups, tiles;  // tiles of a robot, of all groups
-    int tile_candidates, cluster;
+    int groups, tiles;  // tiles of a robot, of all groups: multiples of `sets`
+    int tile_candidates;
+    int sets, splits;  // tiles that a cluster takes side by side, and blocks that share one
     int members, terms;
     bool learned;
     unsigned stages;

@@ -1,5 +1,6 @@
-// A whole plan as one program: a cluster takes its candidates through every row of both samplers,
-// the objective and the scores; the block that is the last of its robot ranks.
+// A whole plan as one program: the blocks of a cluster, or a set of them, take their candidates
+// through every row of both samplers, the objective and the scores; the block that is the last of
+// its robot ranks.
 #pragma once
 
 #include "ranking.cuh"
@@ -13,11 +14,12 @@ DMPC_DEVICE Candidates candidates_of(const PlanParams& p, int tile) {
     while (own >= p.group[group].first_tile + p.group[group].tiles) ++group;
     const Group& g = p.group[group];
     const int begin = (own - g.first_tile) * p.tile_candidates;
-    const int count = g.count - begin < p.tile_candidates ? g.count - begin : p.tile_candidates;
-    return {robot, group, g.first + begin, count, g.first};
+    const int left = g.count - begin > 0 ? g.count - begin : 0;
+    return {robot, group, g.first + begin, left < p.tile_candidates ? left : p.tile_candidates,
+            g.first};
 }
 
-/// The objective's networks, all members, of the cluster's candidates.
+/// The objective's networks, all members, of the set's candidates.
 template <class P>
 DMPC_DEVICE void predict_objective(const PlanParams& p, const Candidates& c, std::uint8_t* shared,
                                    Room<typename P::Element>& room) {
@@ -25,7 +27,7 @@ DMPC_DEVICE void predict_objective(const PlanParams& p, const Candidates& c, std
     const Features features{p.x_states + robot * p.state_size, p.x_actions + robot * p.action_size};
     for (int member = 0; member < p.members; ++member) {
         const Network& n = p.networks[2 + member];
-        const auto s = make_stream<P>(n, p.shared, shared, c.count, room.rank, room.cluster);
+        const auto s = make_stream<P>(n, p.shared, shared, c.count, room.place);
         float* out =
             p.predictions + (std::int64_t{member} * p.robots * p.candidates * p.horizon + robot) *
                                 kObjectiveOutputs;
@@ -44,7 +46,7 @@ DMPC_DEVICE void rank_last(const PlanParams& p, int robot, std::uint8_t* shared)
     device::sync_block();
     auto* is_last = reinterpret_cast<int*>(shared);
     if (device::thread() == 0) {
-        const unsigned blocks = static_cast<unsigned>(p.tiles * p.cluster);
+        const unsigned blocks = static_cast<unsigned>(p.tiles * p.splits);
         *is_last = device::add_atomically(p.arrived + robot, 1) + 1 == blocks;
         device::fence();
     }
@@ -58,13 +60,15 @@ DMPC_DEVICE void rank_last(const PlanParams& p, int robot, std::uint8_t* shared)
 /// One block's part of a plan.
 template <class P>
 DMPC_DEVICE void plan_block(const PlanParams& p, std::uint8_t* shared) {
-    const int rank = device::block() % p.cluster;
-    const Candidates c = candidates_of(p, device::block() / p.cluster);
+    const int tile = device::block() / p.splits;
+    // Tiles of a cluster are of one group: its blocks meet as often, whatever they hold.
+    const Place place{tile % p.sets, p.sets, device::block() % p.splits, p.splits};
+    const Candidates c = candidates_of(p, tile);
     const Group& group = p.group[c.group];
-    Room<typename P::Element> room = make_room<P>(p.shared, shared, rank, p.cluster);
+    Room<typename P::Element> room = make_room<P>(p.shared, shared, place, p.tile_candidates);
     const Denoised actions{p.x_actions, p.actions, p.action_size, p.action_units, 0};
     const Denoised states{p.x_states, p.states, p.state_size, p.state_units, 1};
-    const Stride stride = across_cluster(room);
+    const Stride stride = across_set(room);
     // Tokens belong to blocks stage by stage: each stage reads what any block has written.
     if ((p.stages & kSample) != 0) {
         start_sampler(p, c, actions, stride);
@@ -88,7 +92,7 @@ DMPC_DEVICE void plan_block(const PlanParams& p, std::uint8_t* shared) {
         predict_objective<P>(p, c, shared, room);
         device::sync_cluster();
     }
-    for (int i = rank * kWarps + device::warp(); i < c.count; i += p.cluster * kWarps) {
+    for (int i = place.split * kWarps + device::warp(); i < c.count; i += p.splits * kWarps) {
         score_candidate(p, c, c.first + i);
     }
     if ((p.stages & kRank) != 0) rank_last(p, c.robot, shared);

@@ -1,5 +1,5 @@
-// How a plan is cut: candidates of a cluster, blocks of a cluster and what they keep in shared
-// memory. Pure functions of sizes; all figures that they rest on are stated here.
+// How a plan is cut: candidates of a set of blocks, sets of a cluster, and what blocks keep in
+// shared memory. Pure functions of sizes; all figures that they rest on are stated here.
 #pragma once
 
 #include <algorithm>
@@ -36,17 +36,28 @@ struct DeviceLimits {
     double cluster_sync_s = 1.0e-6, block_sync_s = 0.3e-6;
 };
 
+/// candidates: of a set. sets: of a cluster, which read weights together. splits: blocks of a set,
+/// which share its heads and hidden columns.
+struct Cut {
+    int candidates, sets, splits;
+};
+
+/// Tiles of a group, those included that only fill its last cluster.
+inline int tiles_of(int count, const Cut& cut) {
+    return round_up(ceil_divide(count, cut.candidates), cut.sets);
+}
+
 /// How a plan is cut, with the time that the rates predict.
 struct PlanChoice {
-    int candidates, cluster;
+    Cut cut;
     SharedLayout shared;
-    int tiles;  // clusters of one robot
+    int tiles;  // sets of one robot, of all groups
     double tensor_s, l2_s, sync_s, predicted_s;
     double fill;  // of the chip's processors by the blocks of a plan, over all waves
 };
 
 /// Shared memory of a block that takes `candidates` candidates; `work_columns` as chosen.
-inline SharedLayout layout_of(const PlanSizes& sizes, int candidates, int cluster,
+inline SharedLayout layout_of(const PlanSizes& sizes, int candidates, int splits,
                               int work_columns) {
     const int bytes = element_bytes(sizes.product);
     const bool grouped = sizes.product == Product::wgmma_bf16;
@@ -55,7 +66,7 @@ inline SharedLayout layout_of(const PlanSizes& sizes, int candidates, int cluste
         const int all = round_up(candidates * n.tokens, kTile);
         rows = std::max(rows, all);
         width = std::max(width, n.layer.padded_width);
-        own = std::max(own, ceil_divide(all, cluster) * n.layer.padded_width * 4);
+        own = std::max(own, ceil_divide(all, splits) * n.layer.padded_width * 4);
         for (int row = 0; row < all; row += kTile) {
             const Span span = key_span(row, candidates * n.tokens, n.tokens);
             scratch = std::max(scratch, kTile * span.count * 4);
@@ -92,18 +103,18 @@ inline SharedLayout layout_of(const PlanSizes& sizes, int candidates, int cluste
 /// Columns of the work area: queries, keys and values of one head at the least, and more where
 /// there is room, up to what keeps all warps of a block busy.
 inline std::optional<SharedLayout> fit_layout(const PlanSizes& sizes, int shared_bytes,
-                                              int candidates, int cluster) {
+                                              int candidates, int splits) {
     constexpr int kEnough = 512;
     int least = kTile, most = kTile;
     for (const NetworkSizes& n : sizes.networks) {
-        const int heads = ceil_divide(n.layer.heads, cluster);
+        const int heads = ceil_divide(n.layer.heads, splits);
         least = std::max(least, 3 * n.layer.padded_head);
         most = std::max({most, 3 * n.layer.padded_head * heads,
-                         round_up(ceil_divide(n.layer.padded_mlp, cluster), kTile)});
+                         round_up(ceil_divide(n.layer.padded_mlp, splits), kTile)});
     }
     for (int columns = std::max(least, std::min(most, kEnough)); columns >= least;
          columns -= kTile) {
-        const SharedLayout layout = layout_of(sizes, candidates, cluster, columns);
+        const SharedLayout layout = layout_of(sizes, candidates, splits, columns);
         if (layout.total <= shared_bytes) return layout;
     }
     return std::nullopt;
@@ -145,12 +156,14 @@ constexpr Product bf16_product(int major, int minor) {
     return major == 9 && minor == 0 ? Product::wgmma_bf16 : Product::mma_bf16;
 }
 
-/// The time that the rates predict for one way to cut.
-inline PlanChoice predict(const PlanSizes& sizes, const DeviceLimits& device, int candidates,
-                          int cluster, const SharedLayout& layout) {
-    PlanChoice choice{candidates, cluster, layout, 0, 0, 0, 0, 0, 0};
-    for (const int count : sizes.groups) choice.tiles += ceil_divide(count, candidates);
-    const int blocks = sizes.robots * choice.tiles * cluster;
+/// The time that the rates predict for one way to cut. A multicast is taken to cost L2 what one
+/// read does, and its receivers nothing.
+inline PlanChoice predict(const PlanSizes& sizes, const DeviceLimits& device, const Cut& cut,
+                          const SharedLayout& layout) {
+    PlanChoice choice{cut, layout, 0, 0, 0, 0, 0, 0};
+    for (const int count : sizes.groups) choice.tiles += tiles_of(count, cut);
+    const int cluster = cut.sets * cut.splits;
+    const int blocks = sizes.robots * choice.tiles * cut.splits;
     const int together = std::max(1, device.processors / cluster) * cluster;
     const int waves = ceil_divide(blocks, together);
     const double rate = rate_of(sizes.product, device);
@@ -158,16 +171,18 @@ inline PlanChoice predict(const PlanSizes& sizes, const DeviceLimits& device, in
     for (const NetworkSizes& n : sizes.networks) {
         const double times = static_cast<double>(n.evaluations) * n.layers;
         const double bytes = static_cast<double>(n.layer.bytes(sizes.product));
-        const int rows = round_up(candidates * n.tokens, kTile);
+        const int rows = round_up(cut.candidates * n.tokens, kTile);
         const double weights = bytes / element_bytes(sizes.product);
-        // The busiest block of a cluster, since heads may not divide evenly.
+        // The busiest block of a set, since heads may not divide evenly.
         const double busiest =
-            static_cast<double>(ceil_divide(n.layer.heads, cluster)) / n.layer.heads;
+            static_cast<double>(ceil_divide(n.layer.heads, cut.splits)) / n.layer.heads;
         const int chunks = passes(sizes.product, rows / kTile);
         choice.tensor_s +=
             waves * times * rows_of_time(sizes.product, rows) * weights * busiest / rate;
         choice.l2_s += times * bytes * chunks * blocks / cluster / device.l2_bytes;
-        choice.sync_s += waves * times * (4 * sync + 6 * device.block_sync_s);
+        const int of_cluster = cut.sets > 1 ? 5 : 4;  // sets meet after attention, too
+        choice.sync_s +=
+            waves * times * (of_cluster * sync + (10 - of_cluster) * device.block_sync_s);
     }
     choice.predicted_s = std::max(choice.tensor_s, choice.l2_s) + choice.sync_s;
     choice.fill = static_cast<double>(blocks) / (static_cast<double>(waves) * device.processors);
@@ -179,17 +194,22 @@ inline bool sooner(const PlanChoice& a, const PlanChoice& b) {
     return a.predicted_s != b.predicted_s ? a.predicted_s < b.predicted_s : a.tensor_s < b.tensor_s;
 }
 
-/// The cut with the least predicted time; nothing where not even one candidate fits.
+/// The cut with the least predicted time; nothing where not even one candidate fits. Sets share
+/// weights where these come by bulk copies alone.
 inline std::optional<PlanChoice> choose_plan(const PlanSizes& sizes, const DeviceLimits& device) {
     const int largest = *std::max_element(sizes.groups.begin(), sizes.groups.end());
+    const int most = std::min(device.max_cluster, device.processors);
+    const int most_sets = sizes.product == Product::wgmma_bf16 ? most : 1;
     std::optional<PlanChoice> best;
-    for (int cluster = 1; cluster <= std::min(device.max_cluster, device.processors);
-         cluster *= 2) {
+    for (int splits = 1; splits <= most; splits *= 2) {
         for (int candidates = 1; candidates <= largest; ++candidates) {
-            const auto layout = fit_layout(sizes, device.shared_bytes, candidates, cluster);
+            const auto layout = fit_layout(sizes, device.shared_bytes, candidates, splits);
             if (!layout) break;
-            const PlanChoice choice = predict(sizes, device, candidates, cluster, *layout);
-            if (!best || sooner(choice, *best)) best = choice;
+            for (int sets = 1; sets <= most_sets && sets * splits <= most; sets *= 2) {
+                const PlanChoice choice =
+                    predict(sizes, device, {candidates, sets, splits}, *layout);
+                if (!best || sooner(choice, *best)) best = choice;
+            }
         }
     }
     return best;

@@ -77,14 +77,15 @@ DMPC_DEVICE void multiply_by_warps(const Operand<typename P::Element>& a, const 
     }
 }
 
-/// A product of `tiles` tiles of rows by a block. Callers synchronise.
+/// A product of `tiles` by a block. Callers synchronise.
 template <class P, class Result>
-DMPC_DEVICE void product(const Operand<typename P::Element>& a, const Weights& w, int tiles,
-                         Room<typename P::Element>& room, const Result& result) {
+DMPC_DEVICE void product(const Operand<typename P::Element>& a, const Weights& w,
+                         const Tiles& tiles, Room<typename P::Element>& room,
+                         const Result& result) {
     if constexpr (P::kWarpgroups) {
         multiply_by_warpgroups(a, w, tiles, room, result);
     } else {
-        multiply_by_warps<P>(a, w, tiles, room, result);
+        multiply_by_warps<P>(a, w, tiles.own, room, result);
     }
 }
 

@@ -13,35 +13,67 @@ struct Weights {
     int first_column, columns;  // in tiles of 16
 };
 
-/// The stages of a warpgroup's weights: each is full, then free, in turns.
+/// A block's place in its cluster: sets one after another, the blocks that share one side by side.
+/// Blocks of the same split read the same weights at the same time.
+struct Place {
+    int set, sets;
+    int split, splits;
+
+    /// The rank in the cluster of a block of this one's set.
+    DMPC_DEVICE int of_split(int other) const { return set * splits + other; }
+    /// And of the block that reads the same weights for another set.
+    DMPC_DEVICE int of_set(int other) const { return other * splits + split; }
+    /// All blocks that read them, a bit each.
+    DMPC_DEVICE unsigned readers() const {
+        unsigned bits = 0;
+        for (int other = 0; other < sets; ++other) bits |= 1u << of_set(other);
+        return bits;
+    }
+};
+
+/// Tiles of rows of a product: those that there are, and those that weights are read for.
+struct Tiles {
+    int own, streamed;
+};
+
+/// The stages of a warpgroup's weights: each is full, then free, in turns. Where sets share weights
+/// each of their blocks orders a part of every stage for all, once it is free in all.
 struct Pipe {
     std::uint8_t *stages, *zeros;  // zeros: 8 x 8 of them
     device::Barrier *full, *free;
     unsigned turn;  // stages that have been read, of all products
+    Place place;
+    device::Barrier* met;  // of sets
+    unsigned meetings;
 };
 
 template <class Element>
 struct Room {
-    int rank, cluster;
+    Place place;
     Rows<Element> work;  // queries, keys and values, or hidden columns
     int work_columns;
     std::uint8_t* scratch;  // of this warp: ring of weights, or weights of attention
+    int candidates;         // of a set, at most
     Pipe pipe;              // of this warpgroup, where products are by warpgroups
 };
 
 template <class P>
 DMPC_DEVICE Room<typename P::Element> make_room(const SharedLayout& layout, std::uint8_t* shared,
-                                                int rank, int cluster) {
+                                                const Place& place, int candidates) {
     using Element = typename P::Element;
     std::uint8_t* const scratch = shared + layout.scratch;
     const int group = device::warp() / kGroupWarps;
     auto* const barriers =
         reinterpret_cast<device::Barrier*>(shared + layout.barriers) + group * 2 * kGroupStages;
+    auto* const met = reinterpret_cast<device::Barrier*>(shared + layout.barriers) + kStageBarriers;
+    static_assert(kWarps / kGroupWarps * 2 * kGroupStages == kStageBarriers);
+    static_assert((kStageBarriers + 1) * sizeof(device::Barrier) <= kBarrierBytes);
     if constexpr (P::kWarpgroups) {
+        if (device::thread() == 0) device::start_barrier(met, place.sets);
         if (device::thread() % (kGroupWarps * kLanes) == 0) {
             for (int stage = 0; stage < kGroupStages; ++stage) {
                 device::start_barrier(barriers + stage, 1);
-                device::start_barrier(barriers + kGroupStages + stage, kGroupWarps);
+                device::start_barrier(barriers + kGroupStages + stage, kGroupWarps * place.sets);
             }
             device::publish_barriers();
         }
@@ -52,13 +84,13 @@ DMPC_DEVICE Room<typename P::Element> make_room(const SharedLayout& layout, std:
         device::sync_block();
     }
     return {
-        rank,
-        cluster,
+        place,
         {reinterpret_cast<Element*>(shared + layout.work), layout.work_stride, layout.work_panel},
         layout.work_columns,
         scratch + device::warp() * layout.scratch_bytes,
+        candidates,
         {scratch + group * kGroupWarps * layout.scratch_bytes, shared + layout.zeros, barriers,
-         barriers + kGroupStages, 0}};
+         barriers + kGroupStages, 0, place, met, 0}};
 }
 
 /// Before threads meet: what this one has written to shared memory, here and in peers, or read
@@ -66,6 +98,15 @@ DMPC_DEVICE Room<typename P::Element> make_room(const SharedLayout& layout, std:
 template <class P>
 DMPC_DEVICE void publish() {
     if constexpr (P::kWarpgroups) device::fence_async();
+}
+
+/// Meets the blocks that read the same weights for other sets; callers have met their own block.
+DMPC_DEVICE void meet_sets(Pipe& pipe) {
+    if (device::thread() < pipe.place.sets) {
+        device::arrive_at_peer(pipe.met, pipe.place.of_set(device::thread()));
+    }
+    device::wait_barrier_of_cluster(pipe.met, pipe.meetings % 2);
+    ++pipe.meetings;
 }
 
 }  // namespace dmpc::cuda

@@ -26,14 +26,13 @@ DMPC_DEVICE std::int64_t trajectory(const PlanParams& p, const Candidates& c, in
     return (std::int64_t{c.robot} * p.candidates + candidate) * p.horizon * size;
 }
 
-/// What `index` of `total` things a thread of the cluster takes: its first, and the step to the
-/// next.
+/// Which things a thread of the set's blocks takes: its first, and the step to the next.
 struct Stride {
     int first, step;
 };
 template <class Element>
-DMPC_DEVICE Stride across_cluster(const Room<Element>& room) {
-    return {room.rank * kThreads + device::thread(), room.cluster * kThreads};
+DMPC_DEVICE Stride across_set(const Room<Element>& room) {
+    return {room.place.split * kThreads + device::thread(), room.place.splits * kThreads};
 }
 
 /// x = noise, or the group's actions, normalised and re-noised.
@@ -78,7 +77,7 @@ template <class P>
 DMPC_DEVICE void denoise(const PlanParams& p, const Network& n, const Candidates& c,
                          const Denoised& d, const float* clean, const SamplerRow* rows, int first,
                          int count, std::uint8_t* shared, Room<typename P::Element>& room) {
-    const auto s = make_stream<P>(n, p.shared, shared, c.count, room.rank, room.cluster);
+    const auto s = make_stream<P>(n, p.shared, shared, c.count, room.place);
     const std::int64_t robot = std::int64_t{c.robot} * p.candidates * p.horizon;
     const Features features{d.x + robot * d.size,
                             clean == nullptr ? nullptr : clean + robot * n.second_size};

@@ -29,8 +29,8 @@ inline constexpr int kStageUnits = 2, kGroupStages = 4;
 /// Bytes of 8 x 8 elements of bf16, as descriptors of matrices count them.
 inline constexpr int kCoreBytes = 128;
 inline constexpr int kStageBytes = kGroupColumns * kStageUnits * kTile * 2;
-/// Two barriers of every stage of every warpgroup.
-inline constexpr int kBarrierBytes = 128;
+/// Two barriers of every stage of every warpgroup, then one at which sets meet.
+inline constexpr int kStageBarriers = 16, kBarrierBytes = 144;
 static_assert(kGroupStages * kStageBytes <= kGroupWarps * kRingBytes);
 
 /// How matrices are multiplied: the operands' format and the instruction. Sums are float32.

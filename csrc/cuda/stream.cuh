@@ -1,10 +1,11 @@
-// The residual stream: every block of a cluster owns some rows of it, keeps them in float32, adds
-// up what all blocks have computed for them, and hands the normalised rows to all.
+// The residual stream: every block of those that share candidates owns some rows of it, keeps them
+// in float32, adds up what all of them have computed for them, and hands the normalised rows to
+// all.
 #pragma once
 
 #include <cmath>
 
-#include "precision.cuh"
+#include "room.cuh"
 
 namespace dmpc::cuda {
 
@@ -16,17 +17,17 @@ DMPC_DEVICE float sum_of_warp(float value) {
     return value;
 }
 
-/// A block's view of its cluster's rows.
+/// A block's view of the rows of its set.
 template <class Element>
 struct Stream {
     float* own;             // (owned rows, padded width)
-    Rows<Element> operand;  // normalised rows, of all of the cluster
+    Rows<Element> operand;  // normalised rows, of the whole set
     float* part;            // (rows, part_stride): what this block adds to the stream
     int part_stride;
     int first, last;  // owned rows, those of padding included
     int rows;         // without padding
     int width, padded_width;
-    int cluster;
+    Place place;
 };
 
 /// An update that has been computed in parts: stream += gate (bias + parts). Null gate: nothing.
@@ -44,8 +45,8 @@ DMPC_DEVICE void gather_row(const Stream<Element>& s, int row, const Update& upd
         float value = own[w];
         if (update.gate != nullptr) {
             float added = update.bias[w];
-            for (int rank = 0; rank < s.cluster; ++rank) {
-                added += device::peer(s.part, rank)[row * s.part_stride + w];
+            for (int split = 0; split < s.place.splits; ++split) {
+                added += device::peer(s.part, s.place.of_split(split))[row * s.part_stride + w];
             }
             value += update.gate[w] * added;
             own[w] = value;
@@ -77,8 +78,9 @@ DMPC_DEVICE void gather_and_hand_out(const Stream<typename P::Element>& s, const
                     pair[i] = (own[w + i] - mean) * inverse * (1 + scale[w + i]) + shift[w + i];
                 }
             }
-            for (int rank = 0; rank < s.cluster; ++rank) {
-                P::store(device::peer(s.operand.at(row, w), rank), pair[0], pair[1]);
+            for (int split = 0; split < s.place.splits; ++split) {
+                P::store(device::peer(s.operand.at(row, w), s.place.of_split(split)), pair[0],
+                         pair[1]);
             }
         }
     }

@@ -180,16 +180,25 @@ void choices_fit_and_fill_the_chip() {
             const auto choice = choose_plan(paper(count, product_of(device)), device);
             CHECK(choice.has_value());
             CHECK(choice->shared.total <= device.shared_bytes);
-            CHECK(choice->cluster <= device.max_cluster);
-            CHECK(choice->tiles == ceil_divide(count, choice->candidates));
+            const Cut& cut = choice->cut;
+            CHECK(cut.sets * cut.splits <= device.max_cluster);
+            CHECK(cut.sets == 1 || product_of(device) == Product::wgmma_bf16);
+            CHECK(choice->tiles % cut.sets == 0);
+            CHECK(choice->tiles * cut.candidates >= count);
+            CHECK((choice->tiles - cut.sets) * cut.candidates < count);
             CHECK(choice->predicted_s >= choice->tensor_s);
         }
     }
     // Few candidates: clusters share their heads and hidden columns, so that most of the chip
     // works.
     const auto few = choose_plan(paper(64, Product::wgmma_bf16), hopper);
-    CHECK(few->cluster > 1);
+    CHECK(few->cut.splits > 1);
     CHECK(few->fill > 0.8);
+    // Sets that share weights halve what L2 is read for, at the least.
+    const PlanSizes sizes = paper(64, Product::wgmma_bf16);
+    const Cut alone{few->cut.candidates, 1, few->cut.splits};
+    CHECK(few->cut.sets > 1);
+    CHECK(few->l2_s * 2 <= predict(sizes, hopper, alone, few->shared).l2_s);
     CHECK(!choose_plan(paper(64, Product::wgmma_bf16), DeviceLimits{132, 32 * 1024, kMaxCluster})
                .has_value());
 }

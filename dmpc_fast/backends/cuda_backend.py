@@ -40,8 +40,10 @@ class CudaBackend:
             every backend; the host only launches.
         product: the instruction that multiplies in bf16: ``wgmma`` (compute capability 9.0 alone),
             ``mma``, or ``auto`` for the better one that the device has.
-        candidates, cluster: candidates and thread blocks that work together; 0 leaves it to a choice
-            by sizes, and both or none must be given.
+        candidates, cluster, sets: how a plan is cut. A cluster of thread blocks takes `sets` sets of
+            `candidates` through a plan; the blocks of a set share its work, and blocks that do the same for
+            other sets share their weights, which takes ``wgmma``. 0 candidates and cluster leave it to
+            a choice by sizes; both or none must be given, and `sets` must divide `cluster`.
         stream: address of a CUDA stream (``cudaStream_t``, torch's ``stream.cuda_stream``) that plans
             run on; 0 for one of the backend's own. It must outlive the backend.
         module: the native module; None for the installed one. Tests give the emulation.
@@ -62,6 +64,7 @@ class CudaBackend:
         product: str = "auto",
         candidates: int = 0,
         cluster: int = 0,
+        sets: int = 1,
         stream: int = 0,
         module: ModuleType | None = None,
     ) -> None:
@@ -77,6 +80,8 @@ class CudaBackend:
                 f"candidates and cluster must both be 1 or more, or both 0, got {candidates} and "
                 f"{cluster}"
             )
+        if sets < 1 or (sets > 1 and (cluster == 0 or cluster % sets != 0)):
+            raise ValueError(f"sets must divide cluster, got {sets} and {cluster}")
         self._native = module or importlib.import_module(cuda_availability.MODULE)
         self._spec, self._normalizer = model.spec, model.normalizer
         self._tensors = model.tensors
@@ -87,6 +92,7 @@ class CudaBackend:
             product=product,
             candidates=candidates,
             cluster=cluster,
+            sets=sets,
             stream=stream,
         )
         self._policy = HostPolicy(model)

@@ -1,7 +1,8 @@
 """Ways of fine-tuning the dynamics to a weak ankle: what they repair, what they forget, what they take.
 
 All weights, the last layers, or low-rank factors; and of a distilled student, the student itself
-against its teacher, distilled again afterwards. Beside scores stand open-loop errors on episodes of
+against its teacher, distilled again afterwards. A model of one step each is a student already and has
+no such rows; dynamics that take one step are not distilled again. Beside scores stand open-loop errors on episodes of
 both robots that nothing learned from, which tell small changes that scores do not.
 """
 
@@ -67,17 +68,23 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
 
 
 def _makings(common: Common) -> dict[str, _Making]:
+    stages = load_model(common.model(MODEL)).spec.stages
+    samplers = {name: stages[name].sampler for name in ("proposal", "dynamics")}
+    many = {name for name, sampler in samplers.items() if sampler is not None and sampler.steps > 1}
     makings = {"before": _Making(lambda: Trained(common.model(MODEL), None), {})}
     for name, options in METHODS.items():
         makings[name] = _Making(functools.partial(_tuned, common, name), options)
     given = common.models.get(STUDENT)
+    if given is None and not many:
+        return makings
     student = {
         "student": None if given is None else load_model(given).sha256,
         "train_steps": common.train_steps,
     }
     makings["student-before"] = _Making(lambda: _student(common), student)
     makings["student-direct"] = _Making(lambda: _tuned(common, "full", student=True), student)
-    makings["student-redistilled"] = _Making(lambda: _redistilled(common), student)
+    if "dynamics" in many:
+        makings["student-redistilled"] = _Making(lambda: _redistilled(common), student)
     return makings
 
 

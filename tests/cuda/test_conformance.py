@@ -21,8 +21,10 @@ from dmpc_fast.backends.cuda_backend import CudaBackend
 from dmpc_fast.model_file import Model
 from dmpc_fast.objectives import best_candidate
 
-#: Candidates and blocks that work together, all of which fit; (0, 0) is what the choice says.
-CUTS = ((0, 0), (3, 2), (3, 4))
+#: Candidates of a set, blocks and sets of a cluster, all of which fit; (0, 0, 1) is what the choice says.
+CUTS = ((0, 0, 1), (3, 2, 1), (3, 4, 1))
+#: Where weights come by bulk copies: sets that read them together.
+SHARING = ((2, 2, 2), (1, 4, 4), (3, 4, 2), (2, 8, 4))
 
 #: What operands are rounded to, and the instruction that multiplies them.
 PRODUCTS = (("float32", "auto"), ("tf32", "auto"), ("bf16", "mma"), ("bf16", "wgmma"))
@@ -89,7 +91,8 @@ def test_stages_and_plan(
     monkeypatch.setattr("bounds.DTYPES", BOUNDS)
     bound, request = reference.bound(dtype), reference.request
     rng = np.random.default_rng()
-    candidates, cluster = CUTS[int(rng.integers(len(CUTS)))]
+    cuts = SHARING + CUTS if product == "wgmma" else CUTS
+    candidates, cluster, sets = cuts[int(rng.integers(len(cuts)))]
     emulated.set_seed(int(rng.integers(1 << 62)))
     backend = CudaBackend(
         reference.model,
@@ -97,10 +100,11 @@ def test_stages_and_plan(
         product=product,
         candidates=candidates,
         cluster=cluster,
+        sets=sets,
         module=emulated,
     )
     errors = reference.errors(backend)
-    assert all(value <= bound for value in errors), (errors, bound, candidates, cluster)
+    assert all(value <= bound for value in errors), (errors, bound, candidates, cluster, sets)
     plan = backend.plan(request)
     # The same numbers, whether stages run together or one by one.
     assert np.array_equal(plan.actions, backend.sample(request))
@@ -115,11 +119,13 @@ def case_named(name: str) -> tuple[Model, PlanRequest]:
     return build(case, np.random.default_rng())
 
 
-@pytest.mark.parametrize("product", ["mma", "wgmma"])
-def test_the_order_of_threads_changes_no_bit(product: str, emulated: ModuleType) -> None:
+@pytest.mark.parametrize(("product", "sets"), [("mma", 1), ("wgmma", 1), ("wgmma", 2)])
+def test_the_order_of_threads_changes_no_bit(
+    product: str, sets: int, emulated: ModuleType
+) -> None:
     model, request = case_named("history")
     backend = CudaBackend(
-        model, dtype="bf16", product=product, candidates=2, cluster=4, module=emulated
+        model, dtype="bf16", product=product, candidates=2, cluster=4, sets=sets, module=emulated
     )
     plans = []
     for seed in range(3):
@@ -145,6 +151,32 @@ def test_warpgroups_take_any_number_of_rows(candidates: int, emulated: ModuleTyp
     np.testing.assert_allclose(one.sample(request), other.sample(request), atol=0.05)
 
 
+@pytest.mark.parametrize(("cluster", "sets"), [(2, 2), (4, 2), (4, 4), (8, 2), (8, 8)])
+def test_sets_that_share_weights_change_no_bit(
+    cluster: int, sets: int, emulated: ModuleType
+) -> None:
+    """Whole sets, one that is not full, and some that are empty, in two groups. Blocks without a head,
+    and products that fill their rings more than once."""
+    sizes = {"width": 112, "mlp": 400, "layers": 1, "heads": 3}
+    case = Case("shared", sizes, robots=2, counts=(2 * sets + 1, 1))
+    model, request = build(case, np.random.default_rng())
+    plans = []
+    for shared in (1, sets):
+        emulated.set_seed(int(np.random.default_rng().integers(1 << 62)))
+        backend = CudaBackend(
+            model,
+            dtype="bf16",
+            product="wgmma",
+            candidates=2,
+            cluster=cluster // sets * shared,
+            sets=shared,
+            module=emulated,
+        )
+        plans.append(backend.plan(request))
+    for name in ("best", "actions", "states", "scores", "violations"):
+        assert np.array_equal(getattr(plans[0], name), getattr(plans[1], name)), name
+
+
 def test_choice_says_what_it_expects(emulated: ModuleType) -> None:
     model, request = case_named("aligned")
     choice = CudaBackend(model, dtype="bf16", module=emulated).choice(request)
@@ -157,6 +189,10 @@ def test_what_is_refused(emulated: ModuleType) -> None:
     model, request = case_named("plain")
     with pytest.raises(ValueError, match="must both be 1 or more"):
         CudaBackend(model, candidates=2, module=emulated)
+    with pytest.raises(ValueError, match="sets must divide cluster, got 3 and 4"):
+        CudaBackend(model, candidates=2, cluster=4, sets=3, module=emulated)
+    with pytest.raises(ValueError, match="sets share weights by 'wgmma' alone"):
+        CudaBackend(model, candidates=2, cluster=4, sets=2, module=emulated)
     with pytest.raises(ValueError, match="product must be"):
         CudaBackend(model, dtype="bf16", product="fma", module=emulated)
     with pytest.raises(ValueError, match="'wgmma' needs dtype 'bf16'"):

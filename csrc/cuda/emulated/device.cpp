@@ -121,6 +121,7 @@ void load(std::uint32_t (&tiles)[4], const bf16* row, void (*act)(Exchange&)) {
         machine().failure = std::current_exception();
     }
     own.done = true;
+    --own.block->running;
     for (;;) own.fiber.give_way();
 }
 
@@ -149,6 +150,7 @@ void prepare(Machine& m, int first, int cluster, int shared_bytes) {
         Block& block = *m.blocks[static_cast<std::size_t>(rank)];
         block.index = first + rank;
         block.rank = rank;
+        block.running = kThreads;
         block.shared.assign(static_cast<std::size_t>(shared_bytes) + 2 * kGuardBytes, kGuard);
         std::fill_n(block.base(), shared_bytes, kPoison);
         block.barrier = {kThreads, {}};
@@ -236,7 +238,11 @@ void* peer_address(void* own, int rank) {
         rank * kThreads >= m.cluster.size) {
         throw std::logic_error("an address of a peer lies outside of shared memory or cluster");
     }
-    return m.blocks[static_cast<std::size_t>(rank)]->base() + offset;
+    Block& other = *m.blocks[static_cast<std::size_t>(rank)];
+    if (other.running < kThreads) {
+        throw std::logic_error("the shared memory of a peer that has ended");
+    }
+    return other.base() + offset;
 }
 
 float shuffle(float value, int source) {

@@ -33,7 +33,7 @@ void sync_warp();
 void sync_block();
 void sync_cluster();
 
-/// Checks that `own` lies in this block's shared memory.
+/// Checks that `own` lies in this block's shared memory, and that the peer has not ended.
 void* peer_address(void* own, int rank);
 template <class T>
 T* peer(T* own, int rank) {
@@ -76,9 +76,14 @@ static_assert(sizeof(Barrier) == 8);
 void start_barrier(Barrier* barrier, int arrivals);
 inline void publish_barriers() {}
 void arrive(Barrier* barrier);
+void arrive_at_peer(Barrier* barrier, int rank);
 void arrive_expecting(Barrier* barrier, int bytes);
 void wait_barrier(Barrier* barrier, unsigned parity);
+inline void wait_barrier_of_cluster(Barrier* barrier, unsigned parity) {
+    wait_barrier(barrier, parity);
+}
 void copy_bulk(void* shared, const void* global, int bytes, Barrier* barrier);
+void copy_bulk_to(unsigned ranks, void* shared, const void* global, int bytes, Barrier* barrier);
 inline void fence_async() {}
 
 /// Bytes from the start of this block's shared memory; elsewhere is an error.

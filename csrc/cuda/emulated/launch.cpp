@@ -29,8 +29,8 @@ int run_condition(const PlanParams& params, int max_width) {
 }
 
 int run_plan(const PlanParams& params, Product product) {
-    return run(params.robots * params.tiles * params.cluster, params.cluster, params.shared.total,
-               [&](std::uint8_t* shared) {
+    return run(params.robots * params.tiles * params.splits, params.sets * params.splits,
+               params.shared.total, [&](std::uint8_t* shared) {
                    switch (product) {
                        case Product::fma_float32: return plan_block<Float32>(params, shared);
                        case Product::mma_tf32: return plan_block<Tf32>(params, shared);

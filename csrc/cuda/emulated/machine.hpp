@@ -76,6 +76,7 @@ struct Thread {
 
 struct Block {
     int index = 0, rank = 0;
+    int running = 0;  // threads that have not ended
     std::vector<std::uint8_t> shared;
     Barrier barrier;
     std::array<Warp, kWarps> warps;

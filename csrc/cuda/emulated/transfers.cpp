@@ -59,6 +59,9 @@ void start_barrier(Barrier* barrier, int arrivals) {
 }
 
 void arrive(Barrier* barrier) { arrive_at(barrier, 0); }
+void arrive_at_peer(Barrier* barrier, int rank) {
+    arrive_at(static_cast<Barrier*>(peer_address(barrier, rank)), 0);
+}
 void arrive_expecting(Barrier* barrier, int bytes) { arrive_at(barrier, bytes); }
 
 void wait_barrier(Barrier* barrier, unsigned parity) {
@@ -71,16 +74,24 @@ void wait_barrier(Barrier* barrier, unsigned parity) {
 }
 
 void copy_bulk(void* shared, const void* global, int bytes, Barrier* barrier) {
+    copy_bulk_to(1u << machine().current->block->rank, shared, global, bytes, barrier);
+}
+
+void copy_bulk_to(unsigned ranks, void* shared, const void* global, int bytes, Barrier* barrier) {
     shared_address(static_cast<std::uint8_t*>(shared) + bytes - 1);
     if (bytes <= 0 || bytes % 16 != 0 || shared_address(shared) % 16 != 0 ||
         reinterpret_cast<std::uintptr_t>(global) % 16 != 0) {
         throw std::logic_error("a bulk copy is not of or not aligned to multiples of 16 bytes");
     }
-    started(barrier);
-    std::memset(shared, kPoison, static_cast<std::size_t>(bytes));
-    machine().bulk.push_back({static_cast<std::uint8_t*>(shared),
-                              static_cast<const std::uint8_t*>(global),
-                              static_cast<std::size_t>(bytes), barrier});
+    for (int rank = 0; ranks >> rank != 0; ++rank) {
+        if ((ranks >> rank & 1) == 0) continue;
+        auto* const counted = static_cast<Barrier*>(peer_address(barrier, rank));
+        auto* const to = static_cast<std::uint8_t*>(peer_address(shared, rank));
+        started(counted);
+        std::memset(to, kPoison, static_cast<std::size_t>(bytes));
+        machine().bulk.push_back({to, static_cast<const std::uint8_t*>(global),
+                                  static_cast<std::size_t>(bytes), counted});
+    }
 }
 
 }  // namespace device
