@@ -41,9 +41,9 @@ class CudaBackend:
         product: the instruction that multiplies in bf16: ``wgmma`` (compute capability 9.0 alone),
             ``mma``, or ``auto`` for the better one that the device has.
         candidates, cluster, sets: how a plan is cut. A cluster of thread blocks takes `sets` sets of
-            `candidates` through a plan; the blocks of a set share its work, and blocks that do the same for
-            other sets share their weights, which takes ``wgmma``. 0 candidates and cluster leave it to
-            a choice by sizes; both or none must be given, and `sets` must divide `cluster`.
+            `candidates` through a plan; the blocks of a set share its work, and blocks that do the same
+            for other sets share their weights, which takes ``wgmma``. 0 candidates and cluster leave it
+            to a choice by sizes; both or none must be given, and `sets` must divide `cluster`.
         stream: address of a CUDA stream (``cudaStream_t``, torch's ``stream.cuda_stream``) that plans
             run on; 0 for one of the backend's own. It must outlive the backend.
         module: the native module; None for the installed one. Tests give the emulation.

@@ -2,8 +2,8 @@
 
 All weights, the last layers, or low-rank factors; and of a distilled student, the student itself
 against its teacher, distilled again afterwards. A model of one step each is a student already and has
-no such rows; dynamics that take one step are not distilled again. Beside scores stand open-loop errors on episodes of
-both robots that nothing learned from, which tell small changes that scores do not.
+no such rows; dynamics that take one step are not distilled again. Beside scores stand open-loop errors
+on episodes of both robots that nothing learned from, which tell small changes that scores do not.
 """
 
 from __future__ import annotations

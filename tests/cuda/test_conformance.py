@@ -21,7 +21,7 @@ from dmpc_fast.backends.cuda_backend import CudaBackend
 from dmpc_fast.model_file import Model
 from dmpc_fast.objectives import best_candidate
 
-#: Candidates of a set, blocks and sets of a cluster, all of which fit; (0, 0, 1) is what the choice says.
+#: Candidates of a set, blocks and sets of a cluster, which all fit; (0, 0, 1) is what the choice says.
 CUTS = ((0, 0, 1), (3, 2, 1), (3, 4, 1))
 #: Where weights come by bulk copies: sets that read them together.
 SHARING = ((2, 2, 2), (1, 4, 4), (3, 4, 2), (2, 8, 4))
