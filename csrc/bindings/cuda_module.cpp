@@ -146,6 +146,7 @@ py::dict choose(cuda::Engine& engine, const py::dict& given) {
     out["candidates"] = choice.cut.candidates;
     out["cluster"] = choice.cut.sets * choice.cut.splits;
     out["sets"] = choice.cut.sets;
+    out["apart"] = choice.cut.apart;
     out["shared_bytes"] = choice.shared.total;
     out["tiles"] = choice.tiles;
     out["tensor_s"] = choice.tensor_s;
@@ -165,19 +166,23 @@ void define(py::module_& m) {
     py::class_<cuda::Engine>(m, "Engine")
         .def(py::init([](const py::dict& model, const std::string& dtype, int device,
                          const std::string& product, int candidates, int cluster, int sets,
-                         std::uintptr_t stream) {
+                         bool apart, std::uintptr_t stream) {
                  const cuda::Product used = product_of(dtype, product, device);
                  if (sets > 1 && used != cuda::Product::wgmma_bf16) {
                      throw py::value_error("sets share weights by 'wgmma' alone, got sets " +
                                            std::to_string(sets));
                  }
+                 if (apart && used == cuda::Product::wgmma_bf16) {
+                     throw py::value_error("blocks that multiply by 'wgmma' are never apart");
+                 }
                  return std::make_unique<cuda::Engine>(
-                     model_from(model), used, device, cuda::ForcedChoice{candidates, cluster, sets},
+                     model_from(model), used, device,
+                     cuda::ForcedChoice{candidates, cluster, sets, apart},
                      reinterpret_cast<void*>(stream));
              }),
              py::arg("model"), py::arg("dtype"), py::arg("device") = 0, py::arg("product") = "auto",
              py::arg("candidates") = 0, py::arg("cluster") = 0, py::arg("sets") = 1,
-             py::arg("stream") = 0)
+             py::arg("apart") = false, py::arg("stream") = 0)
         .def("run", &run, py::arg("request"))
         .def("choose", &choose, py::arg("request"));
 }

@@ -146,6 +146,14 @@ DMPC_DEVICE unsigned add_atomically(unsigned* counter, unsigned value) {
     return atomicAdd(counter, value);
 }
 
+/// Until `counter`, in global memory, has come to `target`. Only for blocks that run together.
+DMPC_DEVICE void wait_counter(const unsigned* counter, unsigned target) {
+    unsigned value;
+    do {
+        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
+    } while (value < target);
+}
+
 /// Of global memory that blocks of other clusters have written.
 template <class T>
 DMPC_DEVICE T load_fresh(const T* pointer) {

@@ -71,6 +71,7 @@ struct ForcedChoice {
     int candidates = 0;  // of a set
     int cluster = 0;     // blocks
     int sets = 1;        // a divisor of `cluster`
+    bool apart = false;  // the blocks of a set meet in global memory; then sets is 1
 };
 
 /// Not thread-safe: one call at a time.

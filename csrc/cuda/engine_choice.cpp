@@ -70,8 +70,14 @@ PlanChoice Engine::choose_anew(const EngineRequest& request) const {
         if (const auto choice = choose_plan(sizes, limits)) return *choice;
     } else if (const auto layout = fit_layout(sizes, limits.shared_bytes, forced_.candidates,
                                               forced_.cluster / forced_.sets)) {
-        return predict(sizes, limits,
-                       {forced_.candidates, forced_.sets, forced_.cluster / forced_.sets}, *layout);
+        const Cut cut{forced_.candidates, forced_.sets, forced_.cluster / forced_.sets,
+                      forced_.apart};
+        const PlanChoice choice = predict(sizes, limits, cut, *layout);
+        if (cut.apart && choice.waves > 1) {
+            throw std::runtime_error("blocks that meet in global memory must all run at once, on " +
+                                     std::to_string(limits.processors) + " multiprocessors");
+        }
+        return choice;
     }
     throw std::runtime_error("one candidate of this model does not fit the shared memory of a " +
                              std::string("block, ") + std::to_string(limits.shared_bytes) +

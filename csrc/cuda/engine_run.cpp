@@ -61,6 +61,8 @@ void point(PlanParams& p, const Inputs& inputs, std::uint8_t* in, const Workspac
     p.robot = array<std::uint32_t>(in, inputs.robot);
     p.condition = array<float>(in, inputs.condition);
     p.arrived = array<unsigned>(in, inputs.arrived);
+    p.met = array<unsigned>(in, inputs.met);
+    p.exchange = array<std::uint8_t>(space, work.exchange);
     p.x_actions = array<float>(space, work.x_actions);
     p.x_states = array<float>(space, work.x_states);
     p.predictions = array<float>(space, work.predictions);
@@ -101,6 +103,9 @@ PlanParams Engine::params_of(const EngineRequest& r, const PlanChoice& choice,
     p.groups = static_cast<int>(r.groups.size()), p.tiles = choice.tiles;
     p.tile_candidates = choice.cut.candidates;
     p.sets = choice.cut.sets, p.splits = choice.cut.splits;
+    p.apart = choice.cut.apart;
+    p.operand_bytes = choice.shared.part - choice.shared.operand;
+    p.part_bytes = choice.shared.work - choice.shared.part;
     p.members = static_cast<int>(model_.networks.size()) - 2;
     p.terms = static_cast<int>(r.terms.size()) / kTermColumns;
     p.learned = r.learned, p.stages = r.stages;
@@ -134,9 +139,9 @@ EngineResult Engine::run(const EngineRequest& r) {
         max_width = std::max(max_width, n.width);
         networks.push_back(n);
     }
-    const RequestSizes sizes = sizes_of(model_, r);
+    const RequestSizes sizes = sizes_of(model_, r, choice);
     const Workspace work = lay_out(networks, sizes);
-    Inputs inputs = gather(r, networks.size());
+    Inputs inputs = gather(r, networks.size(), sizes);
     std::uint8_t* const space = program.workspace.at_least(work.total);
     std::uint8_t* const in = program.inputs.at_least(inputs.bytes.size());
 

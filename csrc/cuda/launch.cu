@@ -35,10 +35,16 @@ cudaError_t launch_plan_of(const PlanParams& params, cudaStream_t stream) {
         plan_kernel<P>, cudaFuncAttributeMaxDynamicSharedMemorySize, params.shared.total);
     if (error != cudaSuccess) return error;
     cudaLaunchAttribute attribute{};
-    attribute.id = cudaLaunchAttributeClusterDimension;
     const int cluster = params.sets * params.splits;
+    attribute.id = cudaLaunchAttributeClusterDimension;
     attribute.val.clusterDim.x = static_cast<unsigned>(cluster);
     attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+    if (params.apart) {
+        // Blocks wait for one another: all of them run at once, or none.
+        attribute = {};
+        attribute.id = cudaLaunchAttributeCooperative;
+        attribute.val.cooperative = 1;
+    }
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(static_cast<unsigned>(params.robots * params.tiles * params.splits));
     config.blockDim = dim3(kThreads);

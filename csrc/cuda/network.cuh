@@ -64,7 +64,8 @@ DMPC_DEVICE void embed(const Network& n, int horizon, const Candidates& c, const
 template <class P>
 DMPC_DEVICE Stream<typename P::Element> make_stream(const Network& n, const SharedLayout& layout,
                                                     std::uint8_t* shared, int count,
-                                                    const Place& place) {
+                                                    const Room<typename P::Element>& room) {
+    const Place& place = room.place;
     const int rows = count * n.tokens;
     const int padded = round_up(rows, kTile), each = ceil_divide(padded, place.splits);
     const int first = place.split * each < padded ? place.split * each : padded;
@@ -79,7 +80,38 @@ DMPC_DEVICE Stream<typename P::Element> make_stream(const Network& n, const Shar
             rows,
             n.width,
             n.padded_width,
-            place};
+            place,
+            {reinterpret_cast<typename P::Element*>(room.meeting.operand), layout.operand_stride,
+             layout.operand_panel},
+            reinterpret_cast<const float*>(room.meeting.parts),
+            room.meeting.part_bytes / 4};
+}
+
+/// Where blocks are apart: the set's operands to shared memory.
+template <class P>
+DMPC_DEVICE void take_operands(const Stream<typename P::Element>& s,
+                               const Room<typename P::Element>& room, int tiles) {
+    if constexpr (!P::kWarpgroups) {
+        if (!room.place.apart) return;
+        const int bytes = tiles * kTile * s.operand.stride * element_bytes(P::kProduct);
+        copy_fresh(s.operand.data, room.meeting.operand, bytes);
+        device::sync_block();
+    }
+}
+
+/// And this block's part to where the others read it.
+template <class P>
+DMPC_DEVICE void give_part(const Stream<typename P::Element>& s,
+                           const Room<typename P::Element>& room, int tiles) {
+    if constexpr (!P::kWarpgroups) {
+        if (!room.place.apart) return;
+        device::sync_block();
+        auto* const to = reinterpret_cast<float*>(
+            room.meeting.parts + room.place.split * std::int64_t{room.meeting.part_bytes});
+        for (int i = device::thread(); i < tiles * kTile * s.part_stride; i += kThreads) {
+            to[i] = s.part[i];
+        }
+    }
 }
 
 template <class P>
@@ -102,19 +134,21 @@ DMPC_DEVICE void evaluate_here(const Network& n, int horizon, const Candidates& 
             gather_and_hand_out<P>(s, update, changed, changed + n.width);
             // Operands are complete, and all parts have been read.
             publish<P>();
-            device::sync_cluster();
+            sync_set<P>(room);
+            take_operands<P>(s, room, own);
             if (part == 0) {
                 attention<P>(n, weights, biases, s, room, tiles);
             } else {
                 mlp<P>(n, weights, biases, s, room, tiles);
             }
             // Parts are complete, and all operands have been read.
-            device::sync_cluster();
+            give_part<P>(s, room, own);
+            sync_set<P>(room);
             update = {changed + 2 * n.width, added + part * n.width};
         }
     }
     const float* last = modulation.block(n.layers, 0);
-    gather_and_keep(s, update, last, last + n.width);
+    gather_and_keep<P>(s, update, last, last + n.width);
     device::sync_block();
 }
 

@@ -85,6 +85,7 @@ struct PlanParams {
     int groups, tiles;  // tiles of a robot, of all groups: multiples of `sets`
     int tile_candidates;
     int sets, splits;  // tiles that a cluster takes side by side, and blocks that share one
+    bool apart;        // blocks that share one are no cluster: they meet in global memory
     int members, terms;
     bool learned;
     unsigned stages;
@@ -116,6 +117,10 @@ struct PlanParams {
     std::int64_t* best;  // (B)
     float* action;       // (B, A)
     unsigned* arrived;   // (B) blocks that are done; 0 before and after a plan
+    // Of tiles whose blocks are apart, those of a robot after those of another:
+    unsigned* met;           // how often blocks have met; 0 before a plan
+    std::uint8_t* exchange;  // operands, then every block's part, as in shared memory
+    int operand_bytes, part_bytes;
 };
 
 }  // namespace dmpc::cuda

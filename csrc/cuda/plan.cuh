@@ -27,7 +27,7 @@ DMPC_DEVICE void predict_objective(const PlanParams& p, const Candidates& c, std
     const Features features{p.x_states + robot * p.state_size, p.x_actions + robot * p.action_size};
     for (int member = 0; member < p.members; ++member) {
         const Network& n = p.networks[2 + member];
-        const auto s = make_stream<P>(n, p.shared, shared, c.count, room.place);
+        const auto s = make_stream<P>(n, p.shared, shared, c.count, room);
         float* out =
             p.predictions + (std::int64_t{member} * p.robots * p.candidates * p.horizon + robot) *
                                 kObjectiveOutputs;
@@ -57,22 +57,31 @@ DMPC_DEVICE void rank_last(const PlanParams& p, int robot, std::uint8_t* shared)
     if (device::thread() == 0) p.arrived[robot] = 0;
 }
 
+/// Where the blocks of a tile meet, if they are apart.
+DMPC_DEVICE Meeting meeting_of(const PlanParams& p, int tile) {
+    if (!p.apart) return {};
+    const std::int64_t bytes = p.operand_bytes + std::int64_t{p.splits} * p.part_bytes;
+    std::uint8_t* const own = p.exchange + tile * bytes;
+    return {p.met + tile, 0, own, own + p.operand_bytes, p.part_bytes};
+}
+
 /// One block's part of a plan.
 template <class P>
 DMPC_DEVICE void plan_block(const PlanParams& p, std::uint8_t* shared) {
     const int tile = device::block() / p.splits;
     // Tiles of a cluster are of one group: its blocks meet as often, whatever they hold.
-    const Place place{tile % p.sets, p.sets, device::block() % p.splits, p.splits};
+    const Place place{tile % p.sets, p.sets, device::block() % p.splits, p.splits, p.apart};
     const Candidates c = candidates_of(p, tile);
     const Group& group = p.group[c.group];
-    Room<typename P::Element> room = make_room<P>(p.shared, shared, place, p.tile_candidates);
+    Room<typename P::Element> room =
+        make_room<P>(p.shared, shared, place, p.tile_candidates, meeting_of(p, tile));
     const Denoised actions{p.x_actions, p.actions, p.action_size, p.action_units, 0};
     const Denoised states{p.x_states, p.states, p.state_size, p.state_units, 1};
     const Stride stride = across_set(room);
     // Tokens belong to blocks stage by stage: each stage reads what any block has written.
     if ((p.stages & kSample) != 0) {
         start_sampler(p, c, actions, stride);
-        device::sync_cluster();
+        sync_set<P>(room);
         denoise<P>(p, p.networks[0], c, actions, nullptr, p.proposal_rows, group.proposal_row,
                    group.proposal_rows, shared, room);
     } else {
@@ -80,17 +89,17 @@ DMPC_DEVICE void plan_block(const PlanParams& p, std::uint8_t* shared) {
     }
     if ((p.stages & kPredict) != 0) {
         start_sampler(p, c, states, stride);
-        device::sync_cluster();
+        sync_set<P>(room);
         denoise<P>(p, p.networks[1], c, states, p.x_actions, p.dynamics_rows, group.dynamics_row,
                    group.dynamics_rows, shared, room);
     } else if ((p.stages & kScore) != 0) {
         normalise(p, c, states, stride);
     }
-    device::sync_cluster();
+    sync_set<P>(room);
     if ((p.stages & kScore) == 0) return;
     if (p.learned) {
         predict_objective<P>(p, c, shared, room);
-        device::sync_cluster();
+        sync_set<P>(room);
     }
     for (int i = place.split * kWarps + device::warp(); i < c.count; i += p.splits * kWarps) {
         score_candidate(p, c, c.first + i);

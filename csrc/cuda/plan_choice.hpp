@@ -34,12 +34,16 @@ struct DeviceLimits {
     double products_float32 = 0.2e12;
     double l2_bytes = 5.5e12;  // of the chip
     double cluster_sync_s = 1.0e-6, block_sync_s = 0.3e-6;
+    double apart_sync_s = 2.0e-6;  // by a counter in L2
 };
 
 /// candidates: of a set. sets: of a cluster, which read weights together. splits: blocks of a set,
 /// which share its heads and hidden columns.
+/// apart: the blocks of a set are no cluster and meet in global memory, which takes that all blocks
+/// of a plan run at once.
 struct Cut {
     int candidates, sets, splits;
+    bool apart = false;
 };
 
 /// Tiles of a group, those included that only fill its last cluster.
@@ -52,6 +56,7 @@ struct PlanChoice {
     Cut cut;
     SharedLayout shared;
     int tiles;  // sets of one robot, of all groups
+    int waves;
     double tensor_s, l2_s, sync_s, predicted_s;
     double fill;  // of the chip's processors by the blocks of a plan, over all waves
 };
@@ -160,14 +165,19 @@ constexpr Product bf16_product(int major, int minor) {
 /// read does, and its receivers nothing.
 inline PlanChoice predict(const PlanSizes& sizes, const DeviceLimits& device, const Cut& cut,
                           const SharedLayout& layout) {
-    PlanChoice choice{cut, layout, 0, 0, 0, 0, 0, 0};
+    PlanChoice choice{cut, layout, 0, 0, 0, 0, 0, 0, 0};
     for (const int count : sizes.groups) choice.tiles += tiles_of(count, cut);
     const int cluster = cut.sets * cut.splits;
     const int blocks = sizes.robots * choice.tiles * cut.splits;
-    const int together = std::max(1, device.processors / cluster) * cluster;
+    // Blocks that are apart need no place beside one another.
+    const int together =
+        cut.apart ? device.processors : std::max(1, device.processors / cluster) * cluster;
     const int waves = ceil_divide(blocks, together);
+    choice.waves = waves;
     const double rate = rate_of(sizes.product, device);
-    const double sync = cluster > 1 ? device.cluster_sync_s : device.block_sync_s;
+    const double sync = cut.apart     ? device.apart_sync_s
+                        : cluster > 1 ? device.cluster_sync_s
+                                      : device.block_sync_s;
     for (const NetworkSizes& n : sizes.networks) {
         const double times = static_cast<double>(n.evaluations) * n.layers;
         const double bytes = static_cast<double>(n.layer.bytes(sizes.product));
@@ -180,6 +190,12 @@ inline PlanChoice predict(const PlanSizes& sizes, const DeviceLimits& device, co
         choice.tensor_s +=
             waves * times * rows_of_time(sizes.product, rows) * weights * busiest / rate;
         choice.l2_s += times * bytes * chunks * blocks / cluster / device.l2_bytes;
+        if (cut.apart) {
+            // Twice a layer a block reads operands, writes its part and reads its share of all.
+            const double moved = double{2} * rows * n.layer.padded_width;
+            choice.l2_s +=
+                times * blocks * moved * (element_bytes(sizes.product) + 8) / device.l2_bytes;
+        }
         const int of_cluster = cut.sets > 1 ? 5 : 4;  // sets meet after attention, too
         choice.sync_s +=
             waves * times * (of_cluster * sync + (10 - of_cluster) * device.block_sync_s);
@@ -195,19 +211,22 @@ inline bool sooner(const PlanChoice& a, const PlanChoice& b) {
 }
 
 /// The cut with the least predicted time; nothing where not even one candidate fits. Sets share
-/// weights where these come by bulk copies alone.
+/// weights where these come by bulk copies alone; blocks of a set are apart where there are no
+/// clusters.
 inline std::optional<PlanChoice> choose_plan(const PlanSizes& sizes, const DeviceLimits& device) {
     const int largest = *std::max_element(sizes.groups.begin(), sizes.groups.end());
-    const int most = std::min(device.max_cluster, device.processors);
-    const int most_sets = sizes.product == Product::wgmma_bf16 ? most : 1;
+    const bool apart = device.max_cluster == 1;
+    const int most = std::min(apart ? kMaxCluster : device.max_cluster, device.processors);
+    const int most_sets = sizes.product == Product::wgmma_bf16 && !apart ? most : 1;
     std::optional<PlanChoice> best;
     for (int splits = 1; splits <= most; splits *= 2) {
         for (int candidates = 1; candidates <= largest; ++candidates) {
             const auto layout = fit_layout(sizes, device.shared_bytes, candidates, splits);
             if (!layout) break;
             for (int sets = 1; sets <= most_sets && sets * splits <= most; sets *= 2) {
-                const PlanChoice choice =
-                    predict(sizes, device, {candidates, sets, splits}, *layout);
+                const Cut cut{candidates, sets, splits, apart && splits > 1};
+                const PlanChoice choice = predict(sizes, device, cut, *layout);
+                if (cut.apart && choice.waves > 1) continue;
                 if (!best || sooner(choice, *best)) best = choice;
             }
         }

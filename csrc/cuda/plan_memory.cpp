@@ -26,7 +26,8 @@ Rows rows_of(const EngineRequest& request, SamplerModel GroupModel::* stage) {
 
 }  // namespace
 
-RequestSizes sizes_of(const EngineModel& model, const EngineRequest& request) {
+RequestSizes sizes_of(const EngineModel& model, const EngineRequest& request,
+                      const PlanChoice& choice) {
     std::size_t candidates = 0;
     for (const GroupModel& group : request.groups) {
         candidates += static_cast<std::size_t>(group.count);
@@ -39,6 +40,14 @@ RequestSizes sizes_of(const EngineModel& model, const EngineRequest& request) {
     sizes.actions = steps * sizes.action_size;
     sizes.states = steps * static_cast<std::size_t>(model.state_size);
     sizes.predictions = (model.networks.size() - 2) * steps * kObjectiveOutputs;
+    if (choice.cut.apart) {
+        const SharedLayout& shared = choice.shared;
+        const auto operand = static_cast<std::size_t>(shared.part - shared.operand);
+        const auto part = static_cast<std::size_t>(shared.work - shared.part);
+        sizes.tiles = sizes.robots * static_cast<std::size_t>(choice.tiles);
+        sizes.exchange =
+            sizes.tiles * (operand + static_cast<std::size_t>(choice.cut.splits) * part);
+    }
     return sizes;
 }
 
@@ -58,6 +67,7 @@ Workspace lay_out(const std::vector<Network>& networks, const RequestSizes& size
     w.x_actions = room.take<float>(sizes.actions);
     w.x_states = room.take<float>(sizes.states);
     w.predictions = room.take<float>(sizes.predictions);
+    w.exchange = room.take<std::uint8_t>(sizes.exchange);
     w.results = room.total();
     w.actions = room.take<float>(sizes.actions);
     w.states = room.take<float>(sizes.states);
@@ -70,10 +80,9 @@ Workspace lay_out(const std::vector<Network>& networks, const RequestSizes& size
     return w;
 }
 
-Inputs gather(const EngineRequest& r, std::size_t networks) {
+Inputs gather(const EngineRequest& r, std::size_t networks, const RequestSizes& sizes) {
     const Rows proposal = rows_of(r, &GroupModel::proposal);
     const Rows dynamics = rows_of(r, &GroupModel::dynamics);
-    const auto robots = static_cast<std::size_t>(r.robots);
     Inputs in{};
     in.proposal_rows = append(in.bytes, proposal.rows);
     in.dynamics_rows = append(in.bytes, dynamics.rows);
@@ -84,7 +93,8 @@ Inputs gather(const EngineRequest& r, std::size_t networks) {
     in.plan_index = append(in.bytes, r.plan_index);
     in.robot = append(in.bytes, r.robot);
     in.condition = append(in.bytes, r.condition);
-    in.arrived = append(in.bytes, std::vector<unsigned>(robots, 0));
+    in.arrived = append(in.bytes, std::vector<unsigned>(sizes.robots, 0));
+    in.met = append(in.bytes, std::vector<unsigned>(sizes.tiles, 0));
     for (const GroupModel& group : r.groups) in.starts.push_back(append(in.bytes, group.start));
     in.networks = append(in.bytes, std::vector<Network>(networks));
     in.groups = append(in.bytes, std::vector<Group>(r.groups.size()));

@@ -18,6 +18,7 @@ struct Weights {
 struct Place {
     int set, sets;
     int split, splits;
+    bool apart;  // the blocks of a set are no cluster
 
     /// The rank in the cluster of a block of this one's set.
     DMPC_DEVICE int of_split(int other) const { return set * splits + other; }
@@ -29,6 +30,15 @@ struct Place {
         for (int other = 0; other < sets; ++other) bits |= 1u << of_set(other);
         return bits;
     }
+};
+
+/// Where the blocks of a set that is no cluster meet: in global memory, all of them at once on the
+/// device. operand: normalised rows; parts: of every block, `part_bytes` apart.
+struct Meeting {
+    unsigned* counter;
+    unsigned count;  // of meetings, by now
+    std::uint8_t *operand, *parts;
+    int part_bytes;
 };
 
 /// Tiles of rows of a product: those that there are, and those that weights are read for.
@@ -54,12 +64,14 @@ struct Room {
     int work_columns;
     std::uint8_t* scratch;  // of this warp: ring of weights, or weights of attention
     int candidates;         // of a set, at most
-    Pipe pipe;              // of this warpgroup, where products are by warpgroups
+    Meeting meeting;
+    Pipe pipe;  // of this warpgroup, where products are by warpgroups
 };
 
 template <class P>
 DMPC_DEVICE Room<typename P::Element> make_room(const SharedLayout& layout, std::uint8_t* shared,
-                                                const Place& place, int candidates) {
+                                                const Place& place, int candidates,
+                                                const Meeting& meeting) {
     using Element = typename P::Element;
     std::uint8_t* const scratch = shared + layout.scratch;
     const int group = device::warp() / kGroupWarps;
@@ -89,6 +101,7 @@ DMPC_DEVICE Room<typename P::Element> make_room(const SharedLayout& layout, std:
         layout.work_columns,
         scratch + device::warp() * layout.scratch_bytes,
         candidates,
+        meeting,
         {scratch + group * kGroupWarps * layout.scratch_bytes, shared + layout.zeros, barriers,
          barriers + kGroupStages, 0, place, met, 0}};
 }
@@ -98,6 +111,36 @@ DMPC_DEVICE Room<typename P::Element> make_room(const SharedLayout& layout, std:
 template <class P>
 DMPC_DEVICE void publish() {
     if constexpr (P::kWarpgroups) device::fence_async();
+}
+
+/// Meets the blocks of the cluster or, where they are apart, of the set: what they have written, to
+/// any memory, is seen by all afterwards.
+template <class P>
+DMPC_DEVICE void sync_set(Room<typename P::Element>& room) {
+    if constexpr (!P::kWarpgroups) {
+        if (room.place.apart) {
+            device::fence();
+            device::sync_block();
+            ++room.meeting.count;
+            if (device::thread() == 0) {
+                device::add_atomically(room.meeting.counter, 1);
+                device::wait_counter(room.meeting.counter,
+                                     room.meeting.count * static_cast<unsigned>(room.place.splits));
+                device::fence();
+            }
+            device::sync_block();
+            return;
+        }
+    }
+    device::sync_cluster();
+}
+
+/// 8 bytes at a time, by a block, of memory that others may just have written.
+DMPC_DEVICE void copy_fresh(void* to, const void* from, int bytes) {
+    const auto* source = static_cast<const std::uint64_t*>(from);
+    for (int i = device::thread(); i < bytes / 8; i += kThreads) {
+        static_cast<std::uint64_t*>(to)[i] = device::load_fresh(source + i);
+    }
 }
 
 /// Meets the blocks that read the same weights for other sets; callers have met their own block.

@@ -77,7 +77,7 @@ template <class P>
 DMPC_DEVICE void denoise(const PlanParams& p, const Network& n, const Candidates& c,
                          const Denoised& d, const float* clean, const SamplerRow* rows, int first,
                          int count, std::uint8_t* shared, Room<typename P::Element>& room) {
-    const auto s = make_stream<P>(n, p.shared, shared, c.count, room.place);
+    const auto s = make_stream<P>(n, p.shared, shared, c.count, room);
     const std::int64_t robot = std::int64_t{c.robot} * p.candidates * p.horizon;
     const Features features{d.x + robot * d.size,
                             clean == nullptr ? nullptr : clean + robot * n.second_size};

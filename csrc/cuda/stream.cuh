@@ -28,6 +28,19 @@ struct Stream {
     int rows;         // without padding
     int width, padded_width;
     Place place;
+    // Of a set that is no cluster, in global memory: rows for all, and what each block adds.
+    Rows<Element> handed;
+    const float* parts;
+    int part_size;  // elements
+
+    /// What block `split` of the set adds at `index`.
+    template <class P>
+    DMPC_DEVICE float added(int split, int index) const {
+        if constexpr (!P::kWarpgroups) {
+            if (place.apart) return device::load_fresh(parts + split * part_size + index);
+        }
+        return device::peer(part, place.of_split(split))[index];
+    }
 };
 
 /// An update that has been computed in parts: stream += gate (bias + parts). Null gate: nothing.
@@ -36,9 +49,9 @@ struct Update {
 };
 
 /// Adds `update` to an owned row and gives its mean and 1 / standard deviation.
-template <class Element>
-DMPC_DEVICE void gather_row(const Stream<Element>& s, int row, const Update& update, float& mean,
-                            float& inverse) {
+template <class P>
+DMPC_DEVICE void gather_row(const Stream<typename P::Element>& s, int row, const Update& update,
+                            float& mean, float& inverse) {
     float* own = s.own + (row - s.first) * s.padded_width;
     float sum = 0;
     for (int w = device::lane(); w < s.width; w += kLanes) {
@@ -46,7 +59,7 @@ DMPC_DEVICE void gather_row(const Stream<Element>& s, int row, const Update& upd
         if (update.gate != nullptr) {
             float added = update.bias[w];
             for (int split = 0; split < s.place.splits; ++split) {
-                added += device::peer(s.part, s.place.of_split(split))[row * s.part_stride + w];
+                added += s.template added<P>(split, row * s.part_stride + w);
             }
             value += update.gate[w] * added;
             own[w] = value;
@@ -62,13 +75,29 @@ DMPC_DEVICE void gather_row(const Stream<Element>& s, int row, const Update& upd
     inverse = 1.0f / std::sqrt(sum_of_warp(squares) / static_cast<float>(s.width) + kNormEpsilon);
 }
 
+/// A pair of a normalised row, to the operands of all blocks of the set.
+template <class P>
+DMPC_DEVICE void hand_out(const Stream<typename P::Element>& s, int row, int column,
+                          const float (&pair)[2]) {
+    if constexpr (!P::kWarpgroups) {
+        if (s.place.apart) {
+            P::store(s.handed.at(row, column), pair[0], pair[1]);
+            return;
+        }
+    }
+    for (int split = 0; split < s.place.splits; ++split) {
+        P::store(device::peer(s.operand.at(row, column), s.place.of_split(split)), pair[0],
+                 pair[1]);
+    }
+}
+
 /// Gathers owned rows and writes norm(row) (1 + scale) + shift to the operands of all blocks.
 template <class P>
 DMPC_DEVICE void gather_and_hand_out(const Stream<typename P::Element>& s, const Update& update,
                                      const float* shift, const float* scale) {
     for (int row = s.first + device::warp(); row < s.last; row += kWarps) {
         float mean = 0, inverse = 0;
-        if (row < s.rows) gather_row(s, row, update, mean, inverse);
+        if (row < s.rows) gather_row<P>(s, row, update, mean, inverse);
         device::sync_warp();  // lanes read pairs that two lanes have written
         const float* own = s.own + (row - s.first) * s.padded_width;
         for (int w = 2 * device::lane(); w < s.padded_width; w += 2 * kLanes) {
@@ -78,21 +107,18 @@ DMPC_DEVICE void gather_and_hand_out(const Stream<typename P::Element>& s, const
                     pair[i] = (own[w + i] - mean) * inverse * (1 + scale[w + i]) + shift[w + i];
                 }
             }
-            for (int split = 0; split < s.place.splits; ++split) {
-                P::store(device::peer(s.operand.at(row, w), s.place.of_split(split)), pair[0],
-                         pair[1]);
-            }
+            hand_out<P>(s, row, w, pair);
         }
     }
 }
 
 /// Gathers owned rows and normalises them in place: for the last layer, which their owner computes.
-template <class Element>
-DMPC_DEVICE void gather_and_keep(const Stream<Element>& s, const Update& update, const float* shift,
-                                 const float* scale) {
+template <class P>
+DMPC_DEVICE void gather_and_keep(const Stream<typename P::Element>& s, const Update& update,
+                                 const float* shift, const float* scale) {
     for (int row = s.first + device::warp(); row < s.last && row < s.rows; row += kWarps) {
         float mean, inverse;
-        gather_row(s, row, update, mean, inverse);
+        gather_row<P>(s, row, update, mean, inverse);
         float* own = s.own + (row - s.first) * s.padded_width;
         for (int w = device::lane(); w < s.width; w += kLanes) {
             own[w] = (own[w] - mean) * inverse * (1 + scale[w]) + shift[w];

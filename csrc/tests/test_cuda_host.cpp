@@ -181,7 +181,9 @@ void choices_fit_and_fill_the_chip() {
             CHECK(choice.has_value());
             CHECK(choice->shared.total <= device.shared_bytes);
             const Cut& cut = choice->cut;
-            CHECK(cut.sets * cut.splits <= device.max_cluster);
+            CHECK(cut.sets * cut.splits <= kMaxCluster);
+            CHECK(cut.apart == (cut.splits > 1 && device.max_cluster == 1));
+            CHECK(!cut.apart || choice->waves == 1);
             CHECK(cut.sets == 1 || product_of(device) == Product::wgmma_bf16);
             CHECK(choice->tiles % cut.sets == 0);
             CHECK(choice->tiles * cut.candidates >= count);
@@ -191,6 +193,9 @@ void choices_fit_and_fill_the_chip() {
     }
     // Few candidates: clusters share their heads and hidden columns, so that most of the chip
     // works.
+    // The same by global memory where there are no clusters.
+    const auto fewer = choose_plan(paper(8, Product::mma_bf16), ampere);
+    CHECK(fewer->cut.apart && fewer->fill > 0.5);
     const auto few = choose_plan(paper(64, Product::wgmma_bf16), hopper);
     CHECK(few->cut.splits > 1);
     CHECK(few->fill > 0.8);

@@ -44,6 +44,8 @@ class CudaBackend:
             `candidates` through a plan; the blocks of a set share its work, and blocks that do the same
             for other sets share their weights, which takes ``wgmma``. 0 candidates and cluster leave it
             to a choice by sizes; both or none must be given, and `sets` must divide `cluster`.
+        apart: the blocks of a set are no cluster and meet in global memory, all of a plan's at once, as
+            they do on devices without clusters; for a forced cut of one set, and not with ``wgmma``.
         stream: address of a CUDA stream (``cudaStream_t``, torch's ``stream.cuda_stream``) that plans
             run on; 0 for one of the backend's own. It must outlive the backend.
         module: the native module; None for the installed one. Tests give the emulation.
@@ -65,6 +67,7 @@ class CudaBackend:
         candidates: int = 0,
         cluster: int = 0,
         sets: int = 1,
+        apart: bool = False,
         stream: int = 0,
         module: ModuleType | None = None,
     ) -> None:
@@ -82,6 +85,8 @@ class CudaBackend:
             )
         if sets < 1 or (sets > 1 and (cluster == 0 or cluster % sets != 0)):
             raise ValueError(f"sets must divide cluster, got {sets} and {cluster}")
+        if apart and (cluster == 0 or sets != 1):
+            raise ValueError(f"apart needs a forced cut of one set, got cluster {cluster}, sets {sets}")
         self._native = module or importlib.import_module(cuda_availability.MODULE)
         self._spec, self._normalizer = model.spec, model.normalizer
         self._tensors = model.tensors
@@ -93,6 +98,7 @@ class CudaBackend:
             candidates=candidates,
             cluster=cluster,
             sets=sets,
+            apart=apart,
             stream=stream,
         )
         self._policy = HostPolicy(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from bounds import DRAWS, DTYPES, displaced, error, limit
 from cases import CASES, STEP_1, Case, build
 
 from dmpc_fast.backends import registry
-from dmpc_fast.backends.base import Backend, PlanRequest
+from dmpc_fast.backends.base import Backend, CandidateGroup, PlanRequest
 from dmpc_fast.backends.cuda_backend import CudaBackend
 from dmpc_fast.model_file import Model
 from dmpc_fast.objectives import best_candidate
@@ -25,6 +26,8 @@ from dmpc_fast.objectives import best_candidate
 CUTS = ((0, 0, 1), (3, 2, 1), (3, 4, 1))
 #: Where weights come by bulk copies: sets that read them together.
 SHARING = ((2, 2, 2), (1, 4, 4), (3, 4, 2), (2, 8, 4))
+#: Where they do not: blocks of a set that are no cluster.
+APART = ((3, 2, 1), (2, 4, 1), (3, 8, 1))
 
 #: What operands are rounded to, and the instruction that multiplies them.
 PRODUCTS = (("float32", "auto"), ("tf32", "auto"), ("bf16", "mma"), ("bf16", "wgmma"))
@@ -91,8 +94,11 @@ def test_stages_and_plan(
     monkeypatch.setattr("bounds.DTYPES", BOUNDS)
     bound, request = reference.bound(dtype), reference.request
     rng = np.random.default_rng()
-    cuts = SHARING + CUTS if product == "wgmma" else CUTS
-    candidates, cluster, sets = cuts[int(rng.integers(len(cuts)))]
+    special = SHARING if product == "wgmma" else APART
+    cuts = special + CUTS
+    chosen = int(rng.integers(len(cuts)))
+    candidates, cluster, sets = cuts[chosen]
+    apart = product != "wgmma" and chosen < len(APART)
     emulated.set_seed(int(rng.integers(1 << 62)))
     backend = CudaBackend(
         reference.model,
@@ -101,10 +107,11 @@ def test_stages_and_plan(
         candidates=candidates,
         cluster=cluster,
         sets=sets,
+        apart=apart,
         module=emulated,
     )
     errors = reference.errors(backend)
-    assert all(value <= bound for value in errors), (errors, bound, candidates, cluster, sets)
+    assert all(value <= bound for value in errors), (errors, bound, cuts[chosen], apart)
     plan = backend.plan(request)
     # The same numbers, whether stages run together or one by one.
     assert np.array_equal(plan.actions, backend.sample(request))
@@ -120,9 +127,7 @@ def case_named(name: str) -> tuple[Model, PlanRequest]:
 
 
 @pytest.mark.parametrize(("product", "sets"), [("mma", 1), ("wgmma", 1), ("wgmma", 2)])
-def test_the_order_of_threads_changes_no_bit(
-    product: str, sets: int, emulated: ModuleType
-) -> None:
+def test_the_order_of_threads_changes_no_bit(product: str, sets: int, emulated: ModuleType) -> None:
     model, request = case_named("history")
     backend = CudaBackend(
         model, dtype="bf16", product=product, candidates=2, cluster=4, sets=sets, module=emulated
@@ -177,6 +182,29 @@ def test_sets_that_share_weights_change_no_bit(
         assert np.array_equal(getattr(plans[0], name), getattr(plans[1], name)), name
 
 
+@pytest.mark.parametrize("dtype", ["float32", "tf32", "bf16"])
+def test_blocks_that_are_no_cluster_change_no_bit(dtype: str, emulated: ModuleType) -> None:
+    case = Case("apart", {"layers": 2, "heads": 3}, robots=2, counts=(5, 2))
+    model, request = build(case, np.random.default_rng())
+    plans = []
+    for apart in (False, True):
+        emulated.set_seed(int(np.random.default_rng().integers(1 << 62)))
+        backend = CudaBackend(
+            model,
+            dtype=dtype,
+            product="auto" if dtype != "bf16" else "mma",
+            candidates=2,
+            cluster=4,
+            apart=apart,
+            module=emulated,
+        )
+        assert backend.choice(request)["apart"] == apart
+        plans.append([backend.plan(request), backend.plan(request)])
+    for plan in (*plans[0][1:], *plans[1]):
+        for name in ("best", "actions", "states", "scores", "violations"):
+            assert np.array_equal(getattr(plans[0][0], name), getattr(plan, name)), name
+
+
 def test_choice_says_what_it_expects(emulated: ModuleType) -> None:
     model, request = case_named("aligned")
     choice = CudaBackend(model, dtype="bf16", module=emulated).choice(request)
@@ -193,6 +221,15 @@ def test_what_is_refused(emulated: ModuleType) -> None:
         CudaBackend(model, candidates=2, cluster=4, sets=3, module=emulated)
     with pytest.raises(ValueError, match="sets share weights by 'wgmma' alone"):
         CudaBackend(model, candidates=2, cluster=4, sets=2, module=emulated)
+    with pytest.raises(
+        ValueError, match="apart needs a forced cut of one set, got cluster 4, sets 2"
+    ):
+        CudaBackend(model, candidates=2, cluster=4, sets=2, apart=True, module=emulated)
+    with pytest.raises(ValueError, match="'wgmma' are never apart"):
+        CudaBackend(model, dtype="bf16", candidates=2, cluster=4, apart=True, module=emulated)
+    many = dataclasses.replace(request, groups=(CandidateGroup(600),))
+    with pytest.raises(RuntimeError, match="must all run at once"):
+        CudaBackend(model, candidates=2, cluster=4, apart=True, module=emulated).plan(many)
     with pytest.raises(ValueError, match="product must be"):
         CudaBackend(model, dtype="bf16", product="fma", module=emulated)
     with pytest.raises(ValueError, match="'wgmma' needs dtype 'bf16'"):

@@ -140,6 +140,7 @@ void prepare(Machine& m, int first, int cluster, int shared_bytes) {
     m.runnable.clear();
     m.bulk.clear();
     m.at_barriers.clear();
+    m.at_counters.clear();
     while (static_cast<int>(m.blocks.size()) < cluster) {
         m.blocks.push_back(std::make_unique<Block>());
     }
@@ -199,10 +200,11 @@ void run_cluster(Machine& m, int first, int cluster, int shared_bytes) {
 
 void set_seed(std::uint64_t seed) { machine().random.seed(seed); }
 
-void launch(int blocks, int cluster, int shared_bytes,
+void launch(int blocks, int cluster, bool apart, int shared_bytes,
             const std::function<void(std::uint8_t*)>& kernel) {
     Machine& m = machine();
     m.grid = blocks;
+    m.apart = apart;
     m.kernel = &kernel;
     std::vector<int> order;
     for (int first = 0; first < blocks; first += cluster) order.push_back(first);
@@ -227,6 +229,7 @@ void sync_block() {
     meet(machine().current->block->barrier, [] {});
 }
 void sync_cluster() {
+    if (machine().apart) throw std::logic_error("blocks that are apart meet as a cluster");
     meet(machine().cluster, [] {});
 }
 
@@ -235,7 +238,7 @@ void* peer_address(void* own, int rank) {
     Block& block = *m.current->block;
     const auto offset = static_cast<std::uint8_t*>(own) - block.base();
     if (offset < 0 || static_cast<std::size_t>(offset) >= block.bytes() ||
-        rank * kThreads >= m.cluster.size) {
+        rank * kThreads >= m.cluster.size || (m.apart && rank != block.rank)) {
         throw std::logic_error("an address of a peer lies outside of shared memory or cluster");
     }
     Block& other = *m.blocks[static_cast<std::size_t>(rank)];
@@ -243,6 +246,26 @@ void* peer_address(void* own, int rank) {
         throw std::logic_error("the shared memory of a peer that has ended");
     }
     return other.base() + offset;
+}
+
+unsigned add_atomically(unsigned* counter, unsigned value) {
+    Machine& m = machine();
+    const unsigned before = *counter;
+    *counter += value;
+    auto& waiting = m.at_counters[counter];
+    for (std::size_t i = waiting.size(); i-- > 0;) {
+        if (*counter < waiting[i].first) continue;
+        m.runnable.push_back(waiting[i].second);
+        waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    return before;
+}
+
+void wait_counter(const unsigned* counter, unsigned target) {
+    Machine& m = machine();
+    if (*counter >= target) return;
+    m.at_counters[counter].emplace_back(target, m.current);
+    m.current->fiber.give_way();
 }
 
 float shuffle(float value, int source) {

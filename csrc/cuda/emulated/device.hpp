@@ -106,11 +106,8 @@ void multiply_group(float (&sums)[Columns / 2], std::uint64_t left, std::uint64_
 void store_tiles_transposed(bf16* row, const std::uint32_t (&tiles)[4]);
 
 inline void fence() {}
-inline unsigned add_atomically(unsigned* counter, unsigned value) {
-    const unsigned before = *counter;
-    *counter += value;
-    return before;
-}
+unsigned add_atomically(unsigned* counter, unsigned value);
+void wait_counter(const unsigned* counter, unsigned target);
 template <class T>
 T load_fresh(const T* pointer) {
     return *pointer;
@@ -130,8 +127,9 @@ namespace emulated {
 void set_seed(std::uint64_t seed);
 
 /// Runs `kernel(shared memory)` in every thread of `blocks` blocks. Throws std::logic_error where
-/// threads wait for others that have ended, or where a block wrote beyond its shared memory.
-void launch(int blocks, int cluster, int shared_bytes,
+/// threads wait for others that have ended, or where a block wrote beyond its shared memory. apart:
+/// the blocks of a `cluster` run together but are none: they must not meet, or see their peers.
+void launch(int blocks, int cluster, bool apart, int shared_bytes,
             const std::function<void(std::uint8_t*)>& kernel);
 
 }  // namespace emulated

@@ -8,9 +8,9 @@ namespace dmpc::cuda {
 namespace {
 
 template <class Kernel>
-int run(int blocks, int cluster, int shared_bytes, const Kernel& kernel) {
+int run(int blocks, int cluster, bool apart, int shared_bytes, const Kernel& kernel) {
     try {
-        emulated::launch(blocks, cluster, shared_bytes, kernel);
+        emulated::launch(blocks, cluster, apart, shared_bytes, kernel);
     } catch (const std::exception& error) {
         emulated::note_failure(error.what());
         return emulated::kFailed;
@@ -20,17 +20,17 @@ int run(int blocks, int cluster, int shared_bytes, const Kernel& kernel) {
 
 int run_condition(const PlanParams& params, int max_width) {
     const int networks = 2 + params.members;
-    const int error = run(networks * params.robots, 1, max_width * 4, [&](std::uint8_t* shared) {
-        condition_block(params, reinterpret_cast<float*>(shared));
-    });
+    const int error = run(
+        networks * params.robots, 1, false, max_width * 4,
+        [&](std::uint8_t* shared) { condition_block(params, reinterpret_cast<float*>(shared)); });
     if (error != 0) return error;
-    return run(networks * kModulationSlices, 1, 0,
+    return run(networks * kModulationSlices, 1, false, 0,
                [&](std::uint8_t*) { modulation_block(params, kModulationSlices); });
 }
 
 int run_plan(const PlanParams& params, Product product) {
     return run(params.robots * params.tiles * params.splits, params.sets * params.splits,
-               params.shared.total, [&](std::uint8_t* shared) {
+               params.apart, params.shared.total, [&](std::uint8_t* shared) {
                    switch (product) {
                        case Product::fma_float32: return plan_block<Float32>(params, shared);
                        case Product::mma_tf32: return plan_block<Tf32>(params, shared);

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "device.hpp"
@@ -95,6 +96,8 @@ struct Machine {
     Barrier cluster;
     Thread* current = nullptr;
     int grid = 0;
+    bool apart = false;
+    std::map<const unsigned*, std::vector<std::pair<unsigned, Thread*>>> at_counters;
     std::exception_ptr failure;
     const std::function<void(std::uint8_t*)>* kernel = nullptr;
 };
