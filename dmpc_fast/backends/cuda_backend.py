@@ -86,7 +86,9 @@ class CudaBackend:
         if sets < 1 or (sets > 1 and (cluster == 0 or cluster % sets != 0)):
             raise ValueError(f"sets must divide cluster, got {sets} and {cluster}")
         if apart and (cluster == 0 or sets != 1):
-            raise ValueError(f"apart needs a forced cut of one set, got cluster {cluster}, sets {sets}")
+            raise ValueError(
+                f"apart needs a forced cut of one set, got cluster {cluster}, sets {sets}"
+            )
         self._native = module or importlib.import_module(cuda_availability.MODULE)
         self._spec, self._normalizer = model.spec, model.normalizer
         self._tensors = model.tensors
