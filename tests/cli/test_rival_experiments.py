@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from dmpc_fast.assets import resolve
 from dmpc_fast.cli.main import main
 from dmpc_fast.data.windows import Windows
 from dmpc_fast.evaluation.collect import collect
-from dmpc_fast.model_file import load_model
+from dmpc_fast.model_file import load_model, save_model
 from dmpc_fast.rivals import point_mass
 from dmpc_fast.rivals.dynamics_training import KINDS
 from dmpc_fast.rivals.joint_model import joint_store
 from dmpc_fast.rivals.open_loop import open_loop
+from dmpc_fast.spec import SamplerSpec
 
 SMALL = "--quick --seed 3 --threads 1 --backend cpu --no-progress --out r".split()
 
@@ -34,6 +36,19 @@ def walker_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     dataset = load_model(resolve("walker2d")).spec.provenance["datasets"][0]
     collect("Walker2d-v5", dataset, model="random", episodes=6, max_steps=40, progress=False)
     return dataset
+
+
+def _save_teacher(path: Path, steps: dict[str, int]) -> None:
+    """The shipped model as if nothing of it had been distilled, with samplers of so many steps."""
+    model = load_model(resolve("walker2d"))
+    stages = dict(model.spec.stages)
+    for name, count in steps.items():
+        stages[name] = dataclasses.replace(stages[name], sampler=SamplerSpec.uniform(count))
+    made = model.spec.provenance
+    spec = dataclasses.replace(
+        model.spec, stages=stages, provenance=made.get("parent_provenance", made)
+    )
+    save_model(path, spec, model.tensors)
 
 
 def test_planners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,23 +80,35 @@ def test_severity(tmp_path: Path) -> None:
     assert "| ankle-0.25 |" in table and "| v4-friction |" in table
 
 
-def test_finetuning(tmp_path: Path, walker_data: str) -> None:
+@pytest.mark.parametrize(
+    ("proposal", "dynamics", "students"),
+    [
+        (2, 2, ("student-before", "student-direct", "student-redistilled")),
+        (2, 1, ("student-before", "student-direct")),
+        (1, 1, ()),  # a student itself
+    ],
+)
+def test_finetuning(
+    proposal: int, dynamics: int, students: tuple[str, ...], tmp_path: Path, walker_data: str
+) -> None:
+    path = tmp_path / "walker.safetensors"
+    _save_teacher(path, {"proposal": proposal, "dynamics": dynamics})
     command = ["experiment", "finetuning", "--max-steps", "40", "--train-steps", "2", *SMALL]
+    command += ["--model", f"walker2d={path}"]
     assert main([*command, "--finetune-steps", "2"]) == 0
     folder = tmp_path / "r" / "finetuning"
     rows = {
         path.stem: json.loads(path.read_text(encoding="utf-8"))["result"]
         for path in folder.glob("*.json")
     }
-    students = {"student-before", "student-direct", "student-redistilled"}
-    assert set(rows) == {"before", "full", "last-layers", "lora"} | students
+    assert set(rows) == {"before", "full", "last-layers", "lora", *students}
     errors = {name: tuple(row["defect"]["errors"]) for name, row in rows.items()}
     assert len(set(errors.values())) == len(rows) and len(errors["lora"]) == 32
     table = (folder / "table.md").read_text(encoding="utf-8")
-    assert "| last-layers |" in table and "| student-redistilled |" in table
-    # The student's file says how it was made, and is one of the models that are kept.
+    assert all(f"| {row} |" in table for row in ("last-layers", *students))
+    # A student's file says how it was made, and is one of the models that are kept.
     kept = {path.name.partition("-")[0] for path in (tmp_path / "r" / "models").iterdir()}
-    assert {"finetune", "distill"} <= kept
+    assert "finetune" in kept and ("distill" in kept) == bool(students)
 
 
 def test_joint(tmp_path: Path, walker_data: str, monkeypatch: pytest.MonkeyPatch) -> None:
