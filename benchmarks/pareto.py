@@ -1,11 +1,13 @@
 """Return against latency: what every number of denoising steps costs and what it is worth.
 
     taskset -c 1 python -m benchmarks.pareto hopper walker2d \
-      --scores benchmarks/results/distill/tuning --out benchmarks/results/distill/pareto
+      --scores benchmarks/results/distill/steps --out benchmarks/results/distill/pareto
 
-Times one plan of each shipped model by every pair of steps, N = 64, one thread, in turns in one run;
-processor time, so that other work counts little. Scores are those of `dmpc-fast evaluate --json` files
-named MODEL-ddimPD.json for P + D steps and MODEL-student.json. Writes OUT.json and OUT.png.
+Times one plan of each shipped model by the steps of its proposal, those of its dynamics being the
+file's own, N = 64, one thread, in turns in one run; processor time, so that other work counts little.
+A student's networks are its teacher's, so one file serves both. Scores are those of `dmpc-fast evaluate
+--json` files named MODEL-ddimP.json for P steps of the teacher and MODEL-student.json; an arm without
+a file is left out. Writes OUT.json and OUT.png.
 """
 
 from __future__ import annotations
@@ -26,15 +28,10 @@ from dmpc_fast.latency import Budget, measure
 from dmpc_fast.model_file import load_model
 from dmpc_fast.spec import SamplerSpec
 
-#: Label of an arm, the word for it in the names of score files, and its steps.
+#: Label of an arm, the word for it in the names of score files, and its steps of the proposal.
 ARMS = (
-    ("teacher 32 + 10", "ddim3210", (32, 10), "ddim"),
-    ("teacher 8 + 4", "ddim84", (8, 4), "ddim"),
-    ("teacher 5 + 3", "ddim53", (5, 3), "ddim"),
-    ("teacher 4 + 2", "ddim42", (4, 2), "ddim"),
-    ("teacher 2 + 1", "ddim21", (2, 1), "ddim"),
-    ("teacher 1 + 1", "ddim11", (1, 1), "ddim"),
-    ("student 1 + 1", "student", (1, 1), "consistency"),
+    *((f"teacher {steps}", f"ddim{steps}", steps) for steps in (32, 8, 5, 4, 2, 1)),
+    ("student 1", "student", 1),
 )
 
 
@@ -45,8 +42,7 @@ def latencies(name: str, dtype: str, plans: int) -> dict[str, dict[str, float]]:
     spec = model.spec
     states = model.normalizer.state.mean[None, None].astype(np.float32)
 
-    def plan(steps: tuple[int, int], rule: Any) -> Any:
-        proposal, dynamics = (SamplerSpec.uniform(count, rule) for count in steps)
+    def plan(steps: int) -> Any:
         request = PlanRequest(
             states=states,
             actions=np.zeros((1, 0, spec.action_size), np.float32),
@@ -55,11 +51,11 @@ def latencies(name: str, dtype: str, plans: int) -> dict[str, dict[str, float]]:
             seed=7,
             robots=np.zeros(1, np.int64),
             plan_index=np.zeros(1, np.int64),
-            groups=(CandidateGroup(64, proposal, dynamics),),
+            groups=(CandidateGroup(64, SamplerSpec.uniform(steps), None),),
         )
         return lambda: engine.plan(request)
 
-    runs = {label: plan(steps, rule) for label, _, steps, rule in ARMS}
+    runs = {label: plan(steps) for label, _, steps in ARMS}
     found = measure(runs, Budget(plans), clock=time.process_time_ns)
     summaries = {label: samples.summary() for label, samples in found.items()}
     return {label: {"median_ms": 1e3 * summary.median_s} for label, summary in summaries.items()}
@@ -68,7 +64,7 @@ def latencies(name: str, dtype: str, plans: int) -> dict[str, dict[str, float]]:
 def scored(name: str, folder: Path) -> dict[str, tuple[float, float]]:
     """Mean score and its error by arm, of those that there are files for."""
     found = {}
-    for label, word, _, _ in ARMS:
+    for label, word, _ in ARMS:
         path = folder / f"{name}-{word}.json"
         if path.exists():
             score = json.loads(path.read_text("utf-8"))["summary"]["score"]
@@ -96,7 +92,7 @@ def plot(models: dict[str, Any], path: Path) -> None:
                 [row["score"][1] for row in rows.values()],
                 fmt=marker,
                 capsize=3,
-                label="teacher, DDIM steps" if kind == "teacher" else "distilled student",
+                label="teacher, by DDIM steps" if kind == "teacher" else "distilled student",
                 markersize=8 if kind == "student" else 5,
                 linewidth=1,
             )
@@ -110,8 +106,8 @@ def plot(models: dict[str, Any], path: Path) -> None:
                 )
         axis.axvline(8, color="grey", linestyle=":", linewidth=1, label="control period")
         axis.set(xscale="log", xlabel="ms per plan (median, one thread, bf16)", title=name)
-        axis.set_xlim(2.5, 70)
-        axis.set_xticks([3, 5, 10, 20, 40])
+        axis.set_xlim(0.5 * min(row["median_ms"] for row in arms.values()), 70)
+        axis.set_xticks([1, 2, 5, 10, 20, 50])
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_locator(NullLocator())
         axis.grid(True, which="both", alpha=0.2)
