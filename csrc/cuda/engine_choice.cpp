@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine.hpp"
+#include "launch.hpp"
 
 namespace dmpc::cuda {
 namespace {
@@ -64,8 +65,13 @@ PlanChoice Engine::choose_anew(const EngineRequest& request) const {
         const int evaluations = i == 0 ? proposal : i == 1 ? dynamics : 1;
         sizes.networks.push_back({layer, n.layers, model_.horizon / n.patch, evaluations});
     }
-    const DeviceLimits limits{properties_.processors, properties_.shared_bytes,
-                              properties_.clusters ? kMaxCluster : 1};
+    DeviceLimits limits{properties_.processors, properties_.shared_bytes,
+                        properties_.clusters ? kMaxCluster : 1};
+    use(device_);
+    for (int i = 1; properties_.clusters && 1 << i <= kMaxCluster; ++i) {
+        limits.clusters[static_cast<std::size_t>(i)] =
+            clusters_at_once(product_, 1 << i, properties_.shared_bytes);
+    }
     if (forced_.candidates == 0) {
         if (const auto choice = choose_plan(sizes, limits)) return *choice;
     } else if (const auto layout = fit_layout(sizes, limits.shared_bytes, forced_.candidates,

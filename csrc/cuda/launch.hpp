@@ -20,4 +20,8 @@ int launch_condition(const PlanParams& params, int max_width, Stream_t stream) n
 /// The plan, or the stages that `params.stages` names. Returns a cudaError_t, 0 for success.
 int launch_plan(const PlanParams& params, Product product, Stream_t stream) noexcept;
 
+/// How many clusters of that many blocks the device runs at once, for blocks of `shared_bytes`; 0
+/// where it does not say. Multiprocessors lie in groups that need not be multiples of a cluster.
+int clusters_at_once(Product product, int cluster, int shared_bytes) noexcept;
+
 }  // namespace dmpc::cuda

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <optional>
 #include <vector>
 
@@ -35,6 +37,14 @@ struct DeviceLimits {
     double l2_bytes = 5.5e12;  // of the chip
     double cluster_sync_s = 1.0e-6, block_sync_s = 0.3e-6;
     double apart_sync_s = 2.0e-6;  // by a counter in L2
+    // Clusters of 1, 2, 4 and 8 blocks that run at once; 0 where only their processors are counted.
+    std::array<int, 4> clusters{};
+
+    int blocks_at_once(int cluster) const {
+        const int known =
+            clusters[static_cast<std::size_t>(std::bit_width(static_cast<unsigned>(cluster) - 1))];
+        return (known > 0 ? known : std::max(1, processors / cluster)) * cluster;
+    }
 };
 
 /// candidates: of a set. sets: of a cluster, which read weights together. splits: blocks of a set,
@@ -170,8 +180,7 @@ inline PlanChoice predict(const PlanSizes& sizes, const DeviceLimits& device, co
     const int cluster = cut.sets * cut.splits;
     const int blocks = sizes.robots * choice.tiles * cut.splits;
     // Blocks that are apart need no place beside one another.
-    const int together =
-        cut.apart ? device.processors : std::max(1, device.processors / cluster) * cluster;
+    const int together = cut.apart ? device.processors : device.blocks_at_once(cluster);
     const int waves = ceil_divide(blocks, together);
     choice.waves = waves;
     const double rate = rate_of(sizes.product, device);

@@ -193,6 +193,11 @@ void choices_fit_and_fill_the_chip() {
     }
     // Few candidates: clusters share their heads and hidden columns, so that most of the chip
     // works.
+    // A chip whose groups of processors hold fewer clusters than it has room for takes another cut.
+    DeviceLimits odd = hopper;
+    odd.clusters = {0, 66, 32, 12};
+    const auto other = choose_plan(paper(64, Product::wgmma_bf16), odd);
+    CHECK(other->waves == 1 || other->cut.sets * other->cut.splits < kMaxCluster);
     // The same by global memory where there are no clusters.
     const auto fewer = choose_plan(paper(8, Product::mma_bf16), ampere);
     CHECK(fewer->cut.apart && fewer->fill > 0.5);
