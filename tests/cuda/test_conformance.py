@@ -28,6 +28,8 @@ CUTS = ((0, 0, 1), (3, 2, 1), (3, 4, 1))
 SHARING = ((2, 2, 2), (1, 4, 4), (3, 4, 2), (2, 8, 4))
 #: Where they do not: blocks of a set that are no cluster.
 APART = ((3, 2, 1), (2, 4, 1), (3, 8, 1))
+#: Multiprocessors of the emulated device.
+PROCESSORS = 132
 
 #: What operands are rounded to, and the instruction that multiplies them.
 PRODUCTS = (("float32", "auto"), ("tf32", "auto"), ("bf16", "mma"), ("bf16", "wgmma"))
@@ -78,6 +80,12 @@ class Reference:
         return limit(dtype, max(found))
 
 
+def at_once(request: PlanRequest, cut: tuple[int, int, int]) -> bool:
+    """Whether the emulated device runs all blocks of a plan together."""
+    tiles = sum(-(-group.count // cut[0]) for group in request.groups)
+    return len(request.states) * tiles * cut[1] <= PROCESSORS
+
+
 @pytest.fixture(scope="module")
 def reference(request: pytest.FixtureRequest) -> Reference:
     return Reference(request.param)
@@ -94,11 +102,11 @@ def test_stages_and_plan(
     monkeypatch.setattr("bounds.DTYPES", BOUNDS)
     bound, request = reference.bound(dtype), reference.request
     rng = np.random.default_rng()
-    special = SHARING if product == "wgmma" else APART
-    cuts = special + CUTS
+    apart_cuts = () if product == "wgmma" else tuple(cut for cut in APART if at_once(request, cut))
+    cuts = (*apart_cuts, *(SHARING if product == "wgmma" else ()), *CUTS)
     chosen = int(rng.integers(len(cuts)))
     candidates, cluster, sets = cuts[chosen]
-    apart = product != "wgmma" and chosen < len(APART)
+    apart = chosen < len(apart_cuts)
     emulated.set_seed(int(rng.integers(1 << 62)))
     backend = CudaBackend(
         reference.model,
