@@ -106,8 +106,11 @@ def plot(models: dict[str, Any], path: Path) -> None:
                 )
         axis.axvline(8, color="grey", linestyle=":", linewidth=1, label="control period")
         axis.set(xscale="log", xlabel="ms per plan (median, one thread, bf16)", title=name)
-        axis.set_xlim(0.5 * min(row["median_ms"] for row in arms.values()), 70)
-        axis.set_xticks([1, 2, 5, 10, 20, 50])
+        times = [row["median_ms"] for row in arms.values()]
+        axis.set_xlim(0.7 * min(times), 1.5 * max(times))
+        axis.set_xticks(
+            [t for t in (1, 2, 5, 10, 20, 50) if 0.7 * min(times) < t < 1.5 * max(times)]
+        )
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_locator(NullLocator())
         axis.grid(True, which="both", alpha=0.2)
