@@ -100,12 +100,17 @@ def check_sizes(store: EpisodeStore, parent: Model, ids: list[str]) -> None:
         raise ValueError(f"datasets {ids} have a control period of {period} s, the model {own} s")
 
 
+class StalePolicyWarning(UserWarning):
+    """A new model's policy does what the planner of the model before did."""
+
+
 def warn_of_policy(model: Model) -> None:
     """Say so where a new model takes over a policy, which does what the old one's planner did."""
     if model.spec.policy is not None:
         warnings.warn(
             "the model's policy is kept as it is and still does what the planner of the model before "
             "did; make it anew with `dmpc-fast distill --policy`",
+            StalePolicyWarning,
             stacklevel=3,
         )
 
