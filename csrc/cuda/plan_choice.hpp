@@ -41,8 +41,10 @@ struct DeviceLimits {
     std::array<int, 4> clusters{};
 
     int blocks_at_once(int cluster) const {
-        const int known =
-            clusters[static_cast<std::size_t>(std::bit_width(static_cast<unsigned>(cluster) - 1))];
+        const auto blocks = static_cast<unsigned>(cluster);
+        const int known = std::has_single_bit(blocks) && cluster <= kMaxCluster
+                              ? clusters[static_cast<std::size_t>(std::countr_zero(blocks))]
+                              : 0;
         return (known > 0 ? known : std::max(1, processors / cluster)) * cluster;
     }
 };

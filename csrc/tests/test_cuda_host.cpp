@@ -1,5 +1,6 @@
 // What of the CUDA kernels is decided on the host: packing, shares, shared memory, the cut of a
 // plan.
+#include <cmath>
 #include <set>
 
 #include "check.hpp"
@@ -213,6 +214,41 @@ void choices_fit_and_fill_the_chip() {
                .has_value());
 }
 
+/// The milliseconds that docs/gpu.md predicts, with sets that share weights and without.
+void predictions_are_those_of_the_documentation() {
+    struct Row {
+        LayerShape layer;
+        int layers, candidates, proposal, dynamics;
+        double alone, shared;
+    };
+    const LayerShape paper_layer{256, 256, 8, 128, 2048}, small_layer{128, 128, 4, 32, 256};
+    const DeviceLimits hopper{132, 227 * 1024, kMaxCluster};
+    for (const Row& row :
+         {Row{paper_layer, 5, 64, 1, 1, 0.45, 0.28}, Row{paper_layer, 5, 64, 32, 10, 6.5, 4.0},
+          Row{paper_layer, 5, 256, 1, 1, 1.64, 0.89}, Row{paper_layer, 5, 1024, 1, 1, 6.6, 3.6},
+          Row{small_layer, 3, 64, 1, 1, 0.053, 0.053}}) {
+        const auto network = [&](int evaluations) {
+            return NetworkSizes{row.layer, row.layers, 32, evaluations};
+        };
+        const PlanSizes sizes{{network(row.proposal), network(row.dynamics), network(1)},
+                              {row.candidates},
+                              1,
+                              Product::wgmma_bf16};
+        double alone = 1;
+        for (int splits = 1; splits <= kMaxCluster; splits *= 2) {
+            for (int candidates = 1; candidates <= row.candidates; ++candidates) {
+                const auto layout = fit_layout(sizes, hopper.shared_bytes, candidates, splits);
+                if (!layout) break;
+                alone = std::min(
+                    alone, predict(sizes, hopper, {candidates, 1, splits}, *layout).predicted_s);
+            }
+        }
+        const double shared = choose_plan(sizes, hopper)->predicted_s;
+        CHECK(std::abs(alone * 1e3 - row.alone) < 0.012 * row.alone);
+        CHECK(std::abs(shared * 1e3 - row.shared) < 0.012 * row.shared);
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -226,4 +262,5 @@ int main() {
     spans_hold_every_key_that_a_row_may_see();
     shares_cover_everything_once();
     choices_fit_and_fill_the_chip();
+    predictions_are_those_of_the_documentation();
 }

@@ -27,6 +27,8 @@ from dmpc_fast.normalizer import condition_vector
 from dmpc_fast.spec import OBJECTIVE_OUTPUTS, SamplerSpec
 
 DTYPES = ("float32", "tf32", "bf16")
+#: Thread blocks of a cluster, at most, on any device.
+MAX_CLUSTER = 8
 
 
 class CudaBackend:
@@ -83,6 +85,8 @@ class CudaBackend:
                 f"candidates and cluster must both be 1 or more, or both 0, got {candidates} and "
                 f"{cluster}"
             )
+        if cluster > MAX_CLUSTER:
+            raise ValueError(f"cluster must be at most {MAX_CLUSTER}, got {cluster}")
         if sets < 1 or (sets > 1 and (cluster == 0 or cluster % sets != 0)):
             raise ValueError(f"sets must divide cluster, got {sets} and {cluster}")
         if apart and (cluster == 0 or sets != 1):

@@ -225,6 +225,8 @@ def test_what_is_refused(emulated: ModuleType) -> None:
     model, request = case_named("plain")
     with pytest.raises(ValueError, match="must both be 1 or more"):
         CudaBackend(model, candidates=2, module=emulated)
+    with pytest.raises(ValueError, match="cluster must be at most 8, got 16"):
+        CudaBackend(model, candidates=2, cluster=16, module=emulated)
     with pytest.raises(ValueError, match="sets must divide cluster, got 3 and 4"):
         CudaBackend(model, candidates=2, cluster=4, sets=3, module=emulated)
     with pytest.raises(ValueError, match="sets share weights by 'wgmma' alone"):
