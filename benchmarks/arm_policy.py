@@ -33,12 +33,17 @@ class ArmPolicy(ABC):
         self.episode: dict[int, int] = {}
         self.step: dict[int, int] = {}
         self.plans: dict[int, np.ndarray] = {}
+        #: Observations of each episode, the one it began with first.
+        self.seen: dict[int, list[np.ndarray]] = {}
 
     def start(self, slot: int, episode: int) -> None:
         self.episode[slot], self.step[slot] = episode, 0
         self.plans.pop(slot, None)
+        self.seen[episode] = []
 
     def act(self, slots: np.ndarray, observations: np.ndarray) -> np.ndarray:
+        for slot, observation in zip(slots, observations, strict=True):
+            self.seen[self.episode[int(slot)]].append(observation.copy())
         due = [i for i, slot in enumerate(slots) if self.step[int(slot)] % self.chunk == 0]
         if due:
             begin = time.perf_counter()

@@ -63,9 +63,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--from",
         dest="base",
-        type=Path,
         metavar="MODEL",
-        help="take what --only leaves out from it",
+        help="take what --only leaves out from this model file, run's folder or shipped model",
     )
     parser.add_argument(
         "--only", action="append", choices=STAGES, help="train this stage alone; may be repeated"
@@ -94,11 +93,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="of the objective's examples, whose states the dynamics model predicts",
     )
     add_muon_arguments(parser, STAGES, "dynamics")
-    parser.add_argument(
-        "--dynamics-angles",
-        choices=CHOICES["dynamics_angles"],
-        help="noise angles that the dynamics learn at; those of --dynamics-steps alone, or all",
-    )
+    for stage in ("proposal", "dynamics"):
+        parser.add_argument(
+            f"--{stage}-angles",
+            choices=CHOICES[f"{stage}_angles"],
+            help=f"noise angles that the {stage} learns at; those of --{stage}-steps alone, or all",
+        )
     parser.add_argument(
         "--horizon-weighting",
         type=float,
@@ -149,7 +149,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weight-decay", type=float)
     parser.add_argument("--warmup", type=int, help="steps of linear warm-up")
     parser.add_argument("--ema-decay", type=float)
-    parser.add_argument("--precision", choices=("float32", "bf16"))
+    parser.add_argument("--precision", choices=("auto", "float32", "bf16"))
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
     parser.add_argument(
         "--kernels",
@@ -198,7 +198,7 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
         "return_temperature", "start_fraction", "start_steps", "value_expectile",
         "objective_temperature",
         "value_bootstrap", "state_noise", "predicted_states", "muon", "muon_learning_rate",
-        "dynamics_angles", "horizon_weighting", "mirror_states", "mirror_actions",
+        "proposal_angles", "dynamics_angles", "horizon_weighting", "mirror_states", "mirror_actions",
         "mirror_stages",
     )  # fmt: skip
     # Fine-tuning has no options of the objective.
@@ -214,6 +214,7 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> int:
+    from dmpc_fast.assets import resolve
     from dmpc_fast.training.api import train
 
     names = (*_SIZES, "positions")
@@ -247,7 +248,7 @@ def run(args: argparse.Namespace) -> int:
         stage_options=stage_options,
         recommended=recommended,
         control_period_s=args.control_period,
-        base=args.base,
+        base=None if args.base is None else resolve(args.base),
         only=args.only,
         **training_options(args),
     )

@@ -206,21 +206,27 @@ class Trainer:
         self._finished |= prefixed(stage, trainer.weights())
         self._finish_stage(stage)
 
-    def _loss(self, stage: str) -> StageLoss | None:
-        """What a stage learns from, None for what every stage of its kind does."""
-        if stage in self._losses or stage == "proposal":
-            return self._losses.get(stage)
+    def _loss(self, stage: str) -> StageLoss:
+        """What a stage learns from."""
+        if stage in self._losses:
+            return self._losses[stage]
+        if stage == "proposal":
+            return DenoisingLoss(self._angles(stage, self.settings.proposal_angles))
         return self._dynamics_loss() if stage == "dynamics" else self._objective_loss()
 
-    def _dynamics_loss(self) -> StageLoss:
-        settings, sampler, weights = self.settings, self.spec.stages["dynamics"].sampler, None
+    def _angles(self, stage: str, which: str) -> tuple[float, ...] | None:
+        """The noise angles that a denoiser learns at, None for all."""
+        sampler = self.spec.stages[stage].sampler
         assert sampler is not None  # the spec gives every denoiser one
+        return sampler.angles if which == "sampler" else None
+
+    def _dynamics_loss(self) -> StageLoss:
+        settings, weights = self.settings, None
         if settings.horizon_weighting:
             power, seed = settings.horizon_weighting, settings.seed
             found = step_weights(self._train, self.normalizer, power, seed)
             weights = torch.from_numpy(found).to(self._device)
-        angles = sampler.angles if settings.dynamics_angles == "sampler" else None
-        return DenoisingLoss(angles, weights)
+        return DenoisingLoss(self._angles("dynamics", settings.dynamics_angles), weights)
 
     def _objective_loss(self) -> StageLoss:
         settings = self.settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dmpc_fast.training.muon import Float32Muon
 from dmpc_fast.training.settings import TrainingSettings
 
 #: Names of what each optimiser remembers of a parameter.
@@ -41,13 +42,13 @@ class StageOptimiser:
             )
         if chosen:
             matrices = [p for n, p in self._named.items() if n in chosen]
+            rate, decay = settings.rate(stage), settings.weight_decay
             self._optimisers.append(
                 torch.optim.Muon(
-                    matrices,
-                    lr=settings.rate(stage),
-                    weight_decay=settings.weight_decay,
-                    adjust_lr_fn="match_rms_adamw",
+                    matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
                 )
+                if settings.precision == "bf16"
+                else Float32Muon(matrices, lr=rate, weight_decay=decay)
             )
 
     @property
@@ -74,7 +75,7 @@ class StageOptimiser:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Go on from `state`."""
         for optimiser in self._optimisers:
-            muon = isinstance(optimiser, torch.optim.Muon)
+            muon = isinstance(optimiser, (torch.optim.Muon, Float32Muon))
             moments = (MUON_MOMENT,) if muon else ADAMW_MOMENTS
             owned = {id(p) for group in optimiser.param_groups for p in group["params"]}
             for name, parameter in self._named.items():

@@ -12,10 +12,25 @@ from dmpc_fast.spec import STAGES
 
 #: What settings that are words may say.
 CHOICES = {
-    "precision": ("float32", "bf16"),
+    "precision": ("auto", "float32", "bf16"),
     "kernels": ("torch", "triton"),
+    "proposal_angles": ("all", "sampler"),
     "dynamics_angles": ("all", "sampler"),
 }
+
+#: Processor features, by torch's names, that multiply bfloat16 as such.
+BFLOAT16_UNITS = ("avx512_bf16", "amx_bf16", "bf16")
+
+
+def fast_precision() -> Literal["float32", "bf16"]:
+    """The precision that this machine trains fastest in: without units for bfloat16, emulated
+    products take tens of times as long as float32's."""
+    import torch
+
+    features = torch.cpu.get_capabilities()
+    return (
+        "bf16" if torch.cuda.is_available() or any(map(features.get, BFLOAT16_UNITS)) else "float32"
+    )
 
 
 @dataclass(frozen=True)
@@ -25,7 +40,8 @@ class TrainingSettings:
     steps: optimiser steps per stage. batch_size: windows per step over all processes.
     warmup: steps of linear warm-up; cosine decay to 0 follows. ema_decay: of the weights that
     ship, ramped up at the start. clip_norm: largest gradient norm. precision: of matrix products
-    (autocast in bf16; weights, optimiser and residuals stay float32). compile: torch.compile the
+    (autocast in bf16; weights, optimiser and residuals stay float32); auto becomes bf16 where a GPU or
+    the processor has units for it, else float32 (`fast_precision`). compile: torch.compile the
     loss. kernels: what computes the blocks of networks, torch or fused Triton kernels, which need a
     CUDA device. validation_fraction: share of episodes held out. checkpoint_every, validate_every: in
     steps. return_temperature: how strongly the proposal prefers episodes of high return, in standard
@@ -42,12 +58,13 @@ class TrainingSettings:
     in planning. muon: stages that learn by Muon, at muon_learning_rate; others by AdamW, at
     learning_rate. dynamics_angles: noise angles that the dynamics learn at: all, or those alone at
     which their sampler asks them; of one step that is pure noise, where the answer is the mean of
-    what may follow. horizon_weighting: power of the weights of the horizon's steps in the dynamics'
-    loss, see `step_weights`; 0 weighs all alike. mirror_states, mirror_actions: the robot's
-    symmetry, for each dimension the one whose value it has in the mirrored robot, with a leading minus
-    where the sign turns; half of the windows of mirror_stages are then mirrored. Both or neither; the
-    proposal is left out by default (docs/recipes.md says what it lost). threads: torch
-    threads, None for torch's own choice.
+    what may follow. proposal_angles: the same for the proposal; of two steps that is a regression
+    on the mean and one that refines it. horizon_weighting: power of the weights of the horizon's steps
+    in the dynamics' loss, see `step_weights`; 0 weighs all alike. mirror_states, mirror_actions: the
+    robot's symmetry, for each dimension the one whose value it has in the mirrored robot, with a leading
+    minus where the sign turns; half of the windows of mirror_stages are then mirrored. Both or neither;
+    the proposal is left out by default (docs/recipes.md says what it lost). threads: torch threads, None
+    for torch's own choice.
     """
 
     steps: dict[str, int]
@@ -57,7 +74,7 @@ class TrainingSettings:
     warmup: int = 250
     ema_decay: float = 0.998
     clip_norm: float = 1.0
-    precision: Literal["float32", "bf16"] = "bf16"
+    precision: Literal["auto", "float32", "bf16"] = "auto"
     compile: bool = True
     kernels: Literal["torch", "triton"] = "torch"
     validation_fraction: float = 0.05
@@ -75,6 +92,7 @@ class TrainingSettings:
     predicted_states: float = 0.0
     muon: tuple[str, ...] = ()
     muon_learning_rate: float = 3e-3
+    proposal_angles: Literal["all", "sampler"] = "all"
     dynamics_angles: Literal["all", "sampler"] = "all"
     horizon_weighting: float = 0.0
     mirror_states: tuple[str, ...] = ()
@@ -88,6 +106,9 @@ class TrainingSettings:
                 raise ValueError(f"steps has the unknown stage {name!r}; stages: {STAGES}")
             if count < 1:
                 raise ValueError(f"steps of {name} must be at least 1, got {count}")
+        if self.precision == "auto":
+            # Resolved once: a run that is continued elsewhere keeps what it began with.
+            object.__setattr__(self, "precision", fast_precision())
         # A list, as JSON and the command line have it, would make equal settings differ.
         for name in ("muon", "mirror_states", "mirror_actions", "mirror_stages"):
             object.__setattr__(self, name, tuple(getattr(self, name)))

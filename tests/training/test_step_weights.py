@@ -92,6 +92,7 @@ def test_weights_multiply_the_errors_of_their_steps() -> None:
     [
         ("muon", ("policy",)),
         ("muon_learning_rate", 0.0),
+        ("proposal_angles", "some"),
         ("dynamics_angles", "some"),
         ("horizon_weighting", -1.0),
         ("horizon_weighting", math.nan),
