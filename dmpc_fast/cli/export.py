@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
+
+#: Stages that have a sampler.
+DENOISERS = ("proposal", "dynamics")
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -19,14 +23,27 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--num-elites", type=int, help="recommended number of best candidates whose mean is run"
     )
-    parser.add_argument("--proposal-steps", type=int, help="evaluations per sample, equal steps")
-    parser.add_argument("--dynamics-steps", type=int, help="evaluations per sample, equal steps")
+    for stage in DENOISERS:
+        steps = parser.add_mutually_exclusive_group()
+        steps.add_argument(f"--{stage}-steps", type=int, help="evaluations per sample, equal steps")
+        steps.add_argument(
+            f"--{stage}-angles",
+            type=float,
+            nargs="+",
+            metavar="ANGLE",
+            help="evaluations per sample, at these noise angles from pi/2 down, in radians",
+        )
     parser.add_argument(
         "--rule",
         choices=("ddim", "consistency"),
         help="of samplers whose steps are given (default: the file's own)",
     )
     return parser
+
+
+def _unrounded(angle: float) -> float:
+    """pi/2 where a few of its decimals were given."""
+    return math.pi / 2 if abs(angle - math.pi / 2) < 1e-4 else angle
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,16 +59,23 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None:
             recommended[name] = getattr(args, name)
     stages = dict(model.spec.stages)
-    if args.rule is not None and args.proposal_steps is None and args.dynamics_steps is None:
+    given = False
+    for name in DENOISERS:
+        own = stages[name].sampler
+        count, angles = getattr(args, f"{name}_steps"), getattr(args, f"{name}_angles")
+        if own is None or (count is None and angles is None):
+            continue
+        given, rule = True, args.rule or own.rule
+        if angles is None:
+            sampler = SamplerSpec.uniform(count, rule)
+        else:
+            sampler = SamplerSpec(rule, tuple(map(_unrounded, angles)))
+        stages[name] = dataclasses.replace(stages[name], sampler=sampler)
+    if args.rule is not None and not given:
         raise ValueError(
-            f"--rule {args.rule} is of samplers whose steps are given: give --proposal-steps or "
-            "--dynamics-steps"
+            f"--rule {args.rule} is of samplers whose steps are given: give --proposal-steps, "
+            "--dynamics-steps or their --...-angles"
         )
-    for name in ("proposal", "dynamics"):
-        own, count = stages[name].sampler, getattr(args, f"{name}_steps")
-        if own is not None and count is not None:
-            sampler = SamplerSpec.uniform(count, args.rule or own.rule)
-            stages[name] = dataclasses.replace(stages[name], sampler=sampler)
     spec = dataclasses.replace(model.spec, recommended=recommended, stages=stages)
     save_model(args.out, spec, model.tensors, storage=args.storage)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, weights in {args.storage}")

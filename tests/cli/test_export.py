@@ -34,7 +34,12 @@ def test_export_gives_other_samplers(tmp_path: Path) -> None:
     stages = load_model(out).spec.stages
     assert stages["proposal"].sampler == SamplerSpec.uniform(3, "consistency")
     assert stages["dynamics"] == model.spec.stages["dynamics"]
-    for wrong in ("--dynamics-steps 0", "--rule ddim"):
+    options = "--proposal-angles 1.5708 0.4 --dynamics-angles 1.2 --rule ddim"
+    assert main(["export", str(source), "--out", str(out), *options.split()]) == 0
+    stages = load_model(out).spec.stages
+    assert stages["proposal"].sampler == SamplerSpec("ddim", (np.pi / 2, 0.4))
+    assert stages["dynamics"].sampler == SamplerSpec("ddim", (1.2,))
+    for wrong in ("--dynamics-steps 0", "--rule ddim", "--proposal-angles 1.6"):
         assert main(["export", str(source), "--out", str(out), *wrong.split()]) == 2
 
 
