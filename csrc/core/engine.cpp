@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "dmpc/philox.hpp"
 #include "engine_state.hpp"
 
 namespace dmpc {
@@ -250,6 +251,10 @@ Status Engine::check(const Call& call) const noexcept {
             if (level < kNotPlanned || level >= kMaxLevels) return Status::invalid_argument;
         }
     }
+    for (int i = 0; request.robot_ids && i < request.robots; ++i) {
+        const std::int64_t id = request.robot_ids[i];
+        if (id < 0 || id > kMaxRobot) return Status::invalid_argument;
+    }
     for (const Term& term : request.terms) {
         if (term.index < 0 || term.index >= spec_.state_size) return Status::invalid_argument;
     }
@@ -264,6 +269,10 @@ bool Engine::finite(const PlanRequest& request) const noexcept {
         return true;
     };
     const std::ptrdiff_t robots = request.robots, past = spec_.history - 1;
+    const std::ptrdiff_t plan = std::ptrdiff_t{spec_.horizon} * spec_.action_size;
+    for (const CandidateGroup& group : request.groups) {
+        if (group.start && !all(group.start, robots * group.count * plan)) return false;
+    }
     return all(request.states, robots * spec_.history * spec_.state_size) &&
            all(request.actions, robots * past * spec_.action_size) &&
            all(request.mask, robots * past) && all(request.context, robots * spec_.context);

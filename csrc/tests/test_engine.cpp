@@ -186,6 +186,19 @@ void bad_requests_are_refused(const Case& given) {
     request = given.request;
     request.states = states.data();
     CHECK(engine.plan(request, result.output()) == Status::not_finite);
+    for (const std::int64_t robot : {std::int64_t{-1}, std::int64_t{kMaxRobot} + 1}) {
+        const std::int64_t robots[] = {0, robot};
+        request = given.request;
+        request.robot_ids = robots;
+        CHECK(engine.plan(request, result.output()) == Status::invalid_argument);
+    }
+    std::vector<float> start = given.start;
+    start.back() = std::nanf("");
+    std::vector<CandidateGroup> groups = given.groups;
+    groups[1].start = start.data();
+    request = given.request;
+    request.groups = groups;
+    CHECK(engine.plan(request, result.output()) == Status::not_finite);
 }
 
 }  // namespace

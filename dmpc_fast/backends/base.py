@@ -103,6 +103,8 @@ class Level:
     @classmethod
     def least(cls, levels: Sequence[Level]) -> Level:
         """The level of several plans together."""
+        if len(levels) == 1:
+            return levels[0]
         return cls(
             candidates=min(level.candidates for level in levels),
             full=min(level.full for level in levels),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from dmpc_fast.backends.base import (
     PlanRequest,
     PlanResult,
     check_array,
+    check_deadline,
     check_policy,
     check_request,
 )
@@ -90,13 +93,13 @@ class CpuBackend:
 
     def sample(self, request: PlanRequest) -> np.ndarray:
         """Draw proposals: (B, N, F, A), clipped to the action bounds."""
-        actions: np.ndarray = self._engine.sample(self._native(request))
+        actions: np.ndarray = self._call(self._engine.sample, request)
         return actions
 
     def predict(self, request: PlanRequest, actions: np.ndarray) -> np.ndarray:
         """States (B, N, F, S) that follow `actions` (B, N, F, A)."""
         self._check(request, "actions", actions, self._spec.action_size)
-        states: np.ndarray = self._engine.predict(self._native(request), actions)
+        states: np.ndarray = self._call(self._engine.predict, request, actions)
         return states
 
     def score(
@@ -105,7 +108,7 @@ class CpuBackend:
         """Scores, violations and tie-breaks, each (B, N), of given trajectories."""
         self._check(request, "states", states, self._spec.state_size)
         self._check(request, "actions", actions, self._spec.action_size)
-        scores, violations, tie_breaks = self._engine.score(self._native(request), states, actions)
+        scores, violations, tie_breaks = self._call(self._engine.score, request, states, actions)
         return scores, violations, tie_breaks
 
     def plan(self, request: PlanRequest) -> PlanResult:
@@ -113,9 +116,10 @@ class CpuBackend:
 
         A plan that the deadline cuts depends on the machine's pace; its levels make it again.
         """
-        native = self._native(request, request.deadline_s, request.levels)
-        best, actions, states, scores, violations, levels, level = self._engine.plan(native)
-        return PlanResult(best, actions, states, scores, violations, levels, Level(*level))
+        best, actions, states, scores, violations, levels, level = self._call(
+            self._engine.plan, request, deadline_s=request.deadline_s, levels=request.levels
+        )
+        return PlanResult(best, actions, states, scores, violations, levels, _level(*level))
 
     def react(self, request: PlanRequest) -> np.ndarray:
         """The policy's actions (B, A), clipped to the action bounds; float32 in every dtype."""
@@ -135,35 +139,60 @@ class CpuBackend:
         """A plan was not asked for because of `least_seconds`, which is believed a little less."""
         self._engine.skip()
 
-    def _native(
+    def _call(
         self,
+        stage: Callable[..., Any],
         request: PlanRequest,
+        *trajectories: np.ndarray,
         deadline_s: float | None = None,
         levels: np.ndarray | None = None,
     ) -> Any:
-        check_request(self._spec, request)
-        arrays = {
-            name: getattr(request, name)
-            for name in ("states", "actions", "mask", "context", "robots", "plan_index")
-        }
-        for name, array in arrays.items():
-            _check_contiguous(f"request.{name}", array)
-        if levels is not None:
-            _check_contiguous("request.levels", levels)
+        """What a method of the engine gives for `request`.
+
+        The engine checks all that it takes, in a fraction of the time; what it refuses is looked at
+        here for an error that names the array and the reason.
+        """
+        if request.deadline_s is not None:
+            check_deadline(request.deadline_s)
         terms = request.objective
-        return self._engine.request(
-            **arrays,
-            seed=request.seed,
-            groups=[_group(group) for group in request.groups],
-            terms=None if terms is None else [_term(term) for term in terms],
-            deadline_s=deadline_s,
-            levels=levels,
-        )
+        try:
+            native = self._engine.request(
+                request.states,
+                request.actions,
+                request.mask,
+                request.context,
+                request.seed,
+                request.robots,
+                request.plan_index,
+                [_group(group) for group in request.groups],
+                None if terms is None else [_term(term) for term in terms],
+                deadline_s,
+                levels,
+            )
+            return stage(native, *trajectories)
+        except (TypeError, ValueError):
+            check_request(self._spec, request)
+            _check_layout(request)
+            raise
 
     def _check(self, request: PlanRequest, name: str, array: np.ndarray, size: int) -> None:
         shape = (len(request.states), request.num_samples, self._spec.horizon, size)
         check_array(name, array, shape)
         _check_contiguous(name, array)
+
+
+#: Most plans reach the same one.
+_level = functools.lru_cache(maxsize=16)(Level)
+
+
+def _check_layout(request: PlanRequest) -> None:
+    for name in ("states", "actions", "mask", "context", "robots", "plan_index"):
+        _check_contiguous(f"request.{name}", getattr(request, name))
+    for group in request.groups:
+        if group.start is not None:
+            _check_contiguous("a group's start", group.start)
+    if request.levels is not None:
+        _check_contiguous("request.levels", request.levels)
 
 
 def _check_contiguous(name: str, array: np.ndarray) -> None:
@@ -173,8 +202,6 @@ def _check_contiguous(name: str, array: np.ndarray) -> None:
 
 def _group(group: CandidateGroup) -> tuple[Any, ...]:
     """(count, proposal sampler, dynamics sampler, start) as the engine takes it."""
-    if group.start is not None:
-        _check_contiguous("a group's start", group.start)
     return int(group.count), _sampler(group.proposal), _sampler(group.dynamics), group.start
 
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dmpc_fast.backends.base import Level, PlanRequest, PlanResult
-from dmpc_fast.planning.elites import elite_mean, elites_of
+from dmpc_fast.planning import inputs
+from dmpc_fast.planning.elites import elite_mean, elites_of, places_of_best, rows_at
 from dmpc_fast.planning.live_model import LiveModel
 from dmpc_fast.planning.plan import Origin, Plan
 from dmpc_fast.planning.ranking import Objective, merge, objective_name, rank
@@ -48,20 +49,20 @@ class Answerer:
         where no candidate has finite actions and a score.
         """
         results, made = _run(live, requests, objective, due_time)
-        levels = [
-            result.level or Level.of_all(self._spec, request)
-            for result, (_, request) in zip(results, requests, strict=True)
-        ]
         merged = merge(results, [rows for rows, _ in requests])
-        best, robots = merged.best, np.arange(len(merged.best))
-        actions, states, scores, violations = (
-            part.astype(np.float32, copy=False)
-            for part in (merged.actions, merged.states, merged.scores, merged.violations)
-        )
-        if np.isnan(scores[robots, best]).any() or not np.isfinite(actions[robots, best]).all():
+        actions, states = _float32(merged.actions), _float32(merged.states)
+        scores, violations = _float32(merged.scores), _float32(merged.violations)
+        places = places_of_best(merged)
+        chosen, expected = rows_at(actions, places), rows_at(states, places)
+        if not inputs.finite(chosen) or any(map(math.isnan, scores.take(places).tolist())):
             raise RuntimeError("the model gave no candidate with finite actions and a score")
+        if num_elites > 1:
+            elites = elites_of(merged, num_elites)
+            chosen, expected = elite_mean(actions, elites), elite_mean(states, elites)
+        # Backends keep to the bounds; what moves a robot does not rest on that.
+        chosen = np.minimum(np.maximum(chosen, self._low), self._high)
         late = due_time is not None and time.perf_counter() > due_time
-        level = dataclasses.replace(Level.least(levels), missed=late)
+        level = self._level(results, requests, late=late)
         origin = Origin(
             live.sha256,
             self._backend,
@@ -71,18 +72,26 @@ class Answerer:
             num_elites,
             made,
         )
-        elites = elites_of(merged, num_elites)
-        # Backends keep to the bounds; what moves a robot does not rest on that.
-        chosen = elite_mean(actions, elites).clip(self._low, self._high)
-        expected = elite_mean(states, elites)
         if single:
             return Plan(
-                chosen[0, 0], int(best[0]), actions[0], states[0], scores[0], violations[0],
+                chosen[0, 0], int(merged.best[0]), actions[0], states[0], scores[0], violations[0],
                 chosen[0], expected[0], level, origin,
             )  # fmt: skip
         return Plan(
-            chosen[:, 0], best, actions, states, scores, violations, chosen, expected, level, origin
+            chosen[:, 0], merged.best, actions, states, scores, violations, chosen, expected, level,
+            origin,
+        )  # fmt: skip
+
+    def _level(
+        self, results: Sequence[PlanResult], requests: Sequence[Part], *, late: bool
+    ) -> Level:
+        level = Level.least(
+            [
+                result.level or Level.of_all(self._spec, request)
+                for result, (_, request) in zip(results, requests, strict=True)
+            ]
         )
+        return level if level.missed == late else dataclasses.replace(level, missed=late)
 
 
 def _run(
@@ -106,7 +115,13 @@ def _run(
 def _as_made(request: PlanRequest, result: PlanResult) -> PlanRequest:
     """The request of this very result, whatever the machine's pace: a deadline's cuts as levels."""
     cut = result.level is not None and not result.level.complete
-    return dataclasses.replace(request, levels=result.levels if cut else None)
+    levels = result.levels if cut else None
+    return request if request.levels is levels else dataclasses.replace(request, levels=levels)
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    """`array` in float32, itself if it is."""
+    return array.astype(np.float32, copy=False)
 
 
 def _bounds(bounds: tuple[float | None, ...], absent: float) -> np.ndarray:

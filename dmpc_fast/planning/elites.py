@@ -29,11 +29,23 @@ def elites_of(result: PlanResult, num_elites: int) -> list[np.ndarray]:
     ]
 
 
+def places_of_best(result: PlanResult) -> np.ndarray:
+    """Where each robot's best candidate stands among all robots' candidates, one after another."""
+    if len(result.best) == 1:
+        return result.best
+    first = np.arange(len(result.best)) * result.scores.shape[1]
+    places: np.ndarray = first + result.best
+    return places
+
+
+def rows_at(trajectories: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """A copy (B, F, X) of those of trajectories (B, N, F, X) that stand in these places."""
+    return trajectories.reshape(-1, *trajectories.shape[2:]).take(places, 0)
+
+
 def elite_mean(trajectories: np.ndarray, elites: list[np.ndarray]) -> np.ndarray:
     """The mean (B, F, X), float32, of each robot's elites among trajectories (B, N, F, X)."""
-    return np.stack(
-        [
-            robot[chosen[0]] if len(chosen) == 1 else robot[chosen].mean(0, dtype=np.float64)
-            for robot, chosen in zip(trajectories, elites, strict=True)
-        ]
-    ).astype(np.float32, copy=False)
+    means = np.empty((len(elites), *trajectories.shape[2:]), np.float32)
+    for robot, chosen in enumerate(elites):
+        means[robot] = trajectories[robot].take(chosen, 0).sum(0, np.float64) / len(chosen)
+    return means

@@ -28,7 +28,7 @@ from dmpc_fast.planning.live_model import LiveModel, Replacement
 from dmpc_fast.planning.plan import Plan, recorded_elites, requests_of
 from dmpc_fast.planning.ranking import Objective, objective_name
 from dmpc_fast.planning.reaction import CARRIED, PLANNED, POLICY, Reaction, reactions
-from dmpc_fast.planning.robots import Expectation, History, Robots
+from dmpc_fast.planning.robots import Expectation, Robots, Turn
 from dmpc_fast.planning.warm_start import WarmStart, shifted
 from dmpc_fast.spec import MAX_ELITES, SamplerSpec
 
@@ -99,6 +99,7 @@ class Planner:
         self._cold = CandidateGroup(self.num_samples, proposal_sampler, dynamics_sampler)
         self._objective: tuple[Term, ...] | Objective | None = None
         self._robots = Robots(num_robots or 1, self.spec)
+        self._no_context = np.zeros((num_robots or 1, 0), np.float32)
         self._answerer = Answerer(self.spec, self.backend, dtype)
 
     @classmethod
@@ -267,10 +268,8 @@ class Planner:
         obs (S,) or (B, S), context (size,) or (B, size), robots and deadline_s as for `act`; raises
         ValueError for anything else and for NaN or infinity.
         """
-        due = self._due_time(deadline_s)
-        slots = self._slots(robots)
-        states, contexts = self._observe(obs, context, len(slots))
-        return self._plan(slots, states, contexts, self._robots.history.rows(slots), due)
+        due_time = self._due_time(deadline_s)
+        return self._plan(self._turn(obs, context, robots), due_time)
 
     def act(
         self,
@@ -297,19 +296,15 @@ class Planner:
                 None for the planner's own, infinity for none.
         """
         due_time = self._due_time(deadline_s)
-        slots = self._slots(robots)
-        states, contexts = self._observe(obs, context, len(slots))
-        history = self._robots.history.rows(slots)
+        turn = self._turn(obs, context, robots)
+        count = len(turn.slots)
         if previous_action is not None:
-            ran = self._vectors(
-                "previous_action", previous_action, len(slots), self.spec.action_size
-            )
-            history = history.with_last_action(ran)
-        due = self._robots.due(slots, self.action_chunk)
+            ran = self._vectors("previous_action", previous_action, count, self.spec.action_size)
+            turn = turn._replace(history=turn.history.with_last_action(ran))
+        due = self._robots.due(turn.slots, self.action_chunk)
         if self.mode == "policy":
-            due = np.arange(len(slots))
-        sources = np.full(len(slots), CARRIED)
-        live = self._live
+            due = np.arange(count)
+        live, source = self._live, CARRIED
         if due.size and self._reaction.answers(
             live.engine,
             due.size,
@@ -317,29 +312,21 @@ class Planner:
             due_time,
             learned_objective=self._objective is None,
         ):
-            sources[due] = POLICY
-            past = history.rows(due)
-            reacting = reactions(live.engine, states[due], contexts[due], past)
-            self._robots.depart(slots[due], states[due], past, reacting)
-        elif due.size:
-            sources[due] = PLANNED
-            plan = self._plan(slots[due], states[due], contexts[due], history.rows(due), due_time)
-            self._robots.follow(
-                slots[due],
-                plan.chosen_actions.reshape(due.size, *plan.chosen_actions.shape[-2:]),
-                plan.chosen_states.reshape(due.size, *plan.chosen_states.shape[-2:]),
-            )
-            self.last_plan, self.last_planned = plan, slots[due]
-        actions = np.empty((len(slots), self.spec.action_size), np.float32)
-        following = np.flatnonzero(sources != POLICY)
-        if following.size < len(slots):
-            actions[due] = reacting
-        if following.size:
-            actions[following] = self._robots.step(
-                slots[following], states[following], history.rows(following)
-            )
-        self.last_source = str(sources[0]) if self.num_robots is None else sources
-        return actions[0] if self.num_robots is None else actions
+            source = POLICY
+            actions = self._react(live.engine, turn, due)
+        else:
+            if due.size:
+                part, source = turn.part(due), PLANNED
+                plan = self._plan(part, due_time)
+                self._robots.follow(part.slots, plan.chosen_actions, plan.chosen_states)
+                self.last_plan, self.last_planned = plan, part.slots
+            actions = self._robots.step(turn)
+        if self.num_robots is None:
+            self.last_source = source
+            return actions[0]
+        self.last_source = np.full(count, CARRIED)
+        self.last_source[due] = source
+        return actions
 
     def replay(self, record: dict[str, Any], objective: Objective | None = None) -> Plan:
         """Make the plan of `Plan.record()` again; the planner's own state plays no part.
@@ -360,13 +347,18 @@ class Planner:
         )
 
     def _slots(self, robots: Sequence[int] | np.ndarray | None) -> np.ndarray:
-        count = self.num_robots or 1
         if robots is None:
-            return np.arange(count)
-        slots = _indices("robots", robots, count)
+            return self._robots.everyone
+        slots = _indices("robots", robots, self.num_robots or 1)
         if len(np.unique(slots)) < len(slots) or not slots.size:
             raise ValueError(f"robots must name at least one robot, each once, got {robots!r}")
         return slots
+
+    def _turn(self, obs: Any, context: Any, robots: Sequence[int] | np.ndarray | None) -> Turn:
+        """What those robots are in, all of it checked."""
+        slots = self._slots(robots)
+        states, contexts = self._observe(obs, context, len(slots))
+        return self._robots.turn(slots, states, contexts)
 
     def _vectors(self, name: str, value: Any, count: int, size: int) -> np.ndarray:
         return inputs.vectors(name, value, None if self.num_robots is None else count, size)
@@ -375,13 +367,13 @@ class Planner:
         """States (count, S) and contexts (count, size) of so many robots."""
         spec = self.spec
         keys = spec.environment.observation_keys
-        if isinstance(obs, Mapping):
+        if not isinstance(obs, np.ndarray) and isinstance(obs, Mapping):
             obs = inputs.flattened(obs, None if self.num_robots is None else count, keys)
         states = self._vectors("observation", obs, count, spec.state_size)
         if context is None and spec.context:
             raise ValueError(f"this model needs a context of size {spec.context}, got None")
         if context is None:
-            return states, np.zeros((len(states), 0), np.float32)
+            return states, self._no_context[:count]
         return states, self._vectors("context", context, count, spec.context)
 
     def _due_time(self, deadline_s: float | None) -> float | None:
@@ -396,38 +388,39 @@ class Planner:
             )
         return time.perf_counter() + limit
 
-    def _plan(
-        self,
-        robots: np.ndarray,
-        states: np.ndarray,
-        contexts: np.ndarray,
-        history: History,
-        due_time: float | None,
-    ) -> Plan:
-        """Plan for the robots in these slots, whose states, contexts and history are given."""
-        own = self._robots
-        warm = np.zeros(len(robots), bool)
-        if self._warm_start is not None:
-            warm = own.planned[robots] & (own.executed[robots] < self.spec.horizon)
-        window = history.window(states)
+    def _react(self, engine: Backend, turn: Turn, due: np.ndarray) -> np.ndarray:
+        """Actions (B, A), those of the robots in the rows `due` by the policy."""
+        part = turn.part(due)
+        reacting = reactions(engine, part.states, part.contexts, part.history)
+        self._robots.depart(part, reacting)
+        if part is turn:
+            return reacting
+        actions = np.empty((len(turn.slots), self.spec.action_size), np.float32)
+        actions[due] = reacting
+        following = np.delete(np.arange(len(turn.slots)), due)
+        actions[following] = self._robots.step(turn.part(following))
+        return actions
+
+    def _plan(self, turn: Turn, due_time: float | None) -> Plan:
+        """Plan for the robots whose turn it is."""
+        own, objective = self._robots, self._objective
+        custom = objective if callable(objective) else None
         requests = []
-        for rows in (np.flatnonzero(~warm), np.flatnonzero(warm)):
-            if not rows.size:
-                continue
-            chosen = robots[rows]
+        for rows, warm in self._parts(turn.slots):
+            part = turn.part(rows)
             request = PlanRequest(
-                states=window[rows],
-                actions=history.actions[rows],
-                mask=history.mask[rows],
-                context=contexts[rows],
+                states=part.history.window(part.states),
+                # Copies, since the plan will be the caller's.
+                actions=part.history.actions.copy(),
+                mask=part.history.mask.copy(),
+                context=part.contexts,
                 seed=self.seed,
-                robots=own.streams[chosen],
-                plan_index=own.plan_index[chosen],
-                groups=self._groups(chosen, warm=bool(warm[rows[0]])),
-                objective=None if callable(self._objective) else self._objective,
+                robots=own.streams.take(part.slots),
+                plan_index=own.plan_index.take(part.slots),
+                groups=self._groups(part.slots, warm=warm),
+                objective=None if callable(objective) else objective,
             )
             requests.append((rows, request))
-        custom = self._objective if callable(self._objective) else None
         # Read once: an update of the model meanwhile is for the next plan.
         return self._answerer.answer(
             self._live,
@@ -437,6 +430,15 @@ class Planner:
             num_elites=self.num_elites,
             due_time=due_time,
         )
+
+    def _parts(self, robots: np.ndarray) -> list[tuple[np.ndarray, bool]]:
+        """Rows of `robots` that can share a request, and whether they have a plan to start from."""
+        if self._warm_start is None:
+            return [(np.arange(len(robots)), False)]
+        own = self._robots
+        warm = own.executed[robots] < self.spec.horizon
+        parts = [(np.flatnonzero(~warm), False), (np.flatnonzero(warm), True)]
+        return [(rows, is_warm) for rows, is_warm in parts if rows.size]
 
     def _groups(self, robots: np.ndarray, *, warm: bool) -> tuple[CandidateGroup, ...]:
         if self._warm_start is None or not warm:

@@ -14,7 +14,7 @@ from dmpc_fast.spec import ModelSpec
 class History:
     """The H - 1 steps before now, oldest first; zero and masked before an episode's start.
 
-    states (B, H-1, S), actions (B, H-1, A), mask (B, H-1); float32.
+    states (B, H-1, S), actions (B, H-1, A), mask (B, H-1); float32, never written to.
     """
 
     states: np.ndarray
@@ -39,6 +39,8 @@ class History:
 
     def window(self, states: np.ndarray) -> np.ndarray:
         """Past and present states (B, H, S) for the present ones (B, S)."""
+        if not self.mask.shape[1]:
+            return states[:, None]
         return np.concatenate([self.states, states[:, None]], axis=1)
 
     def pushed(self, states: np.ndarray, actions: np.ndarray) -> History:
@@ -56,11 +58,35 @@ class History:
         """A copy of some robots' histories, in that order."""
         return History(self.states[robots], self.actions[robots], self.mask[robots])
 
-    def replace(self, robots: np.ndarray, rows: History) -> None:
-        """Overwrite those robots' histories with `rows`."""
-        self.states[robots] = rows.states
-        self.actions[robots] = rows.actions
-        self.mask[robots] = rows.mask
+    def replaced(self, robots: np.ndarray, rows: History) -> History:
+        """The history with those robots' rows in place of their own."""
+        pairs = (
+            (self.states, rows.states),
+            (self.actions, rows.actions),
+            (self.mask, rows.mask),
+        )
+        arrays = [own.copy() for own, _ in pairs]
+        for array, (_, new) in zip(arrays, pairs, strict=True):
+            array[robots] = new
+        return History(*arrays)
+
+
+class Turn(NamedTuple):
+    """What robots that act together are in: their slots (B,), present states (B, S), contexts
+    (B, size), and what went before."""
+
+    slots: np.ndarray
+    states: np.ndarray
+    contexts: np.ndarray
+    history: History
+
+    def part(self, rows: np.ndarray) -> Turn:
+        """That of the robots in these rows, which ascend."""
+        if len(rows) == len(self.slots):
+            return self
+        return Turn(
+            self.slots[rows], self.states[rows], self.contexts[rows], self.history.rows(rows)
+        )
 
 
 class Expectation(NamedTuple):
@@ -77,60 +103,74 @@ class Expectation(NamedTuple):
 class Robots:
     """History, plan in progress and place in the random stream of B robots.
 
+    everyone: all robots in order; given this very array, methods are quicker than for a choice.
     plans: chosen actions (B, F, A) of each robot's latest plan. predicted: the states (B, F, S) that
-    it predicts. executed: how many of them have run.
-    planned: whether there is such a plan. plan_index: plans made since the reset. streams: the
-    robots' numbers in the random stream.
+    it predicts. executed: how many of its actions have run, more than it has where there is no such
+    plan. plan_index: plans made since the reset. streams: the robots' numbers in the random stream.
     """
 
     def __init__(self, count: int, spec: ModelSpec) -> None:
         self._spec = spec
+        self.everyone = np.arange(count)
+        self.everyone.setflags(write=False)
         self.history = History.empty(count, spec)
         self.plans = np.zeros((count, spec.horizon, spec.action_size), np.float32)
         self.predicted = np.zeros((count, spec.horizon, spec.state_size), np.float32)
-        self.executed = np.zeros(count, np.int64)
-        self.planned = np.zeros(count, bool)
+        self._no_plan = spec.horizon + 1
+        self.executed = np.full(count, self._no_plan)
         self.plan_index = np.zeros(count, np.int64)
         self.streams = np.arange(count, dtype=np.int64)
 
+    def turn(self, robots: np.ndarray, states: np.ndarray, contexts: np.ndarray) -> Turn:
+        """The turn of `robots`, now in `states` (B, S) and `contexts` (B, size)."""
+        history = self.history if robots is self.everyone else self.history.rows(robots)
+        return Turn(robots, states, contexts, history)
+
     def due(self, robots: np.ndarray, action_chunk: int) -> np.ndarray:
         """Which of `robots` need a plan before they can act: their places in that array."""
-        return np.flatnonzero(~self.planned[robots] | (self.executed[robots] >= action_chunk))
+        return (self.executed[self._index(robots)] >= action_chunk).nonzero()[0]
 
     def follow(self, robots: np.ndarray, plans: np.ndarray, predicted: np.ndarray) -> None:
-        """Begin new plans (len(robots), F, A), which predict states (len(robots), F, S)."""
-        self.plans[robots] = plans
-        self.predicted[robots] = predicted
-        self.executed[robots] = 0
-        self.planned[robots] = True
-        self.plan_index[robots] += 1
+        """Begin new plans (len(robots), F, A), which predict states (len(robots), F, S); a single
+        robot's may lack the first dimension."""
+        chosen = self._index(robots)
+        self.plans[chosen] = plans
+        self.predicted[chosen] = predicted
+        self.executed[chosen] = 0
+        self.plan_index[chosen] += 1
 
-    def step(self, robots: np.ndarray, states: np.ndarray, history: History) -> np.ndarray:
-        """The next actions of `robots`, which are taken to run now in `states` after `history`."""
-        actions: np.ndarray = self.plans[robots, self.executed[robots]]
-        self.executed[robots] += 1
-        self.history.replace(robots, history.pushed(states, actions))
+    def step(self, turn: Turn) -> np.ndarray:
+        """The next actions of the plans of the robots whose turn it is, which are taken to run now."""
+        actions: np.ndarray = self.plans[turn.slots, self.executed.take(turn.slots)]
+        self.executed[self._index(turn.slots)] += 1
+        self._push(turn, actions)
         return actions
 
-    def depart(
-        self, robots: np.ndarray, states: np.ndarray, history: History, actions: np.ndarray
-    ) -> None:
-        """In `states` after `history`, `robots` run `actions` (B, A) that are of no plan: the plans
-        in progress, which led elsewhere, are over."""
-        self.planned[robots] = False
-        self.history.replace(robots, history.pushed(states, actions))
+    def depart(self, turn: Turn, actions: np.ndarray) -> None:
+        """The robots whose turn it is run `actions` (B, A) that are of no plan: the plans in
+        progress, which led elsewhere, are over."""
+        self.executed[self._index(turn.slots)] = self._no_plan
+        self._push(turn, actions)
 
     def expectation(self) -> Expectation:
         """What each robot's plan predicts to follow its latest action: (B, S) and (B,)."""
-        begun = self.planned & (self.executed > 0)
+        begun = (self.executed > 0) & (self.executed != self._no_plan)
         steps = np.where(begun, self.executed - 1, -1)
         states = self.predicted[np.arange(len(steps)), steps].copy()
         states[~begun] = np.nan
         return Expectation(states, steps)
 
     def reset(self, robots: np.ndarray, streams: np.ndarray) -> None:
-        self.history.replace(robots, History.empty(len(robots), self._spec))
-        self.planned[robots] = False
-        self.executed[robots] = 0
+        self.history = self.history.replaced(robots, History.empty(len(robots), self._spec))
+        self.executed[robots] = self._no_plan
         self.plan_index[robots] = 0
         self.streams[robots] = streams
+
+    def _push(self, turn: Turn, actions: np.ndarray) -> None:
+        pushed = turn.history.pushed(turn.states, actions)
+        everyone = turn.slots is self.everyone
+        self.history = pushed if everyone else self.history.replaced(turn.slots, pushed)
+
+    def _index(self, robots: np.ndarray) -> np.ndarray | slice:
+        """What chooses `robots` of an array: a slice, where it can, is several times as fast."""
+        return slice(None) if robots is self.everyone else robots

@@ -35,11 +35,13 @@ WRONG_REQUESTS = [
     ("mask", np.zeros((1, 1), np.float32)),
     ("context", np.zeros((2, 0), np.float32)),
     ("robots", np.array([0, 1 << 16])),
+    ("robots", np.array([-1, 0])),
     ("robots", np.zeros(2)),
     ("plan_index", np.zeros(3, np.int64)),
     ("groups", ()),
     ("groups", (CandidateGroup(0),)),
     ("groups", (CandidateGroup(2, start=np.zeros((2, 3, 6, 3), np.float32)),)),
+    ("groups", (CandidateGroup(2, start=np.full((2, 2, 6, 3), np.nan, np.float32)),)),
     ("objective", (Speed(5, 1.0),)),
 ]
 
