@@ -3,10 +3,10 @@
     python -m benchmarks.iterated_ssr runs/hopper-renoise --env Hopper-v5 --rounds 1 --angle 0.628 \
       --json iterated.json
 
-An arm that has to earn its place before it becomes an option of the planner: episodes, seeds and report
-are those of `dmpc-fast evaluate`. Round 0 draws N candidates; each further round re-noises the best
-`--parents` of all so far to `--angle`, `--children` of them in all, and ranks everything together: few
-children of few parents are late pruning. `--warm` starts half of round 0 from the plan before, shifted
+The planner's `IteratedSearch`, also with new rewards and with few children of few parents, which is late
+pruning; episodes, seeds and report are those of `dmpc-fast evaluate`. Round 0 draws N candidates; each
+further round re-noises the best `--parents` of all so far to `--angle`, `--children` of them in all, and
+ranks everything together. `--warm` starts half of round 0 from the plan before, shifted
 and re-noised to that angle. A student must have learned to jump from there (`distill --loss
 proposal.pure_noise=0.5`, whose jumps start at the teacher's angles). `--target NAME` ranks by a new
 reward of `dmpc-fast experiment novel-reward` and reports what it reached. The report's `plan_cpu_ms` is
@@ -23,14 +23,13 @@ import time
 import numpy as np
 
 from benchmarks.arm_policy import ArmPolicy, arm_parser, plannable, report
-from dmpc_fast import objectives
 from dmpc_fast.backends import registry
-from dmpc_fast.backends.base import Backend, CandidateGroup, PlanRequest, PlanResult
+from dmpc_fast.backends.base import Backend, CandidateGroup, PlanRequest
 from dmpc_fast.evaluation.experiments.novel_reward import TARGETS, Target, reached
 from dmpc_fast.model_file import Model
 from dmpc_fast.planning.elites import elite_mean, elites_of
+from dmpc_fast.planning.iterated_search import IteratedSearch
 from dmpc_fast.planning.warm_start import WarmStart, shifted
-from dmpc_fast.spec import SamplerSpec
 
 EPISODE_STEPS = 1000
 #: Plans that are timed, after some that are not.
@@ -42,17 +41,13 @@ class IteratedPolicy(ArmPolicy):
 
     def __init__(self, engine: Backend, model: Model, args: argparse.Namespace) -> None:
         super().__init__(model.spec, args)
-        self.engine, self.rounds, self.parents = engine, args.rounds, args.parents
-        self.offspring = args.children or self.count
-        if not 1 <= self.parents <= min(self.count, self.offspring):
-            raise ValueError(
-                f"--parents must be from 1 to {min(self.count, self.offspring)}, got {self.parents}"
-            )
+        self.engine, self.further = engine, None
+        if args.rounds:
+            self.further = IteratedSearch(args.rounds, args.angle, args.parents, args.children)
+            self.further.check(model.spec, self.count)
         own = model.spec.stages["proposal"].sampler
         assert own is not None  # the spec gives the proposal one
-        below = tuple(angle for angle in own.angles if angle < args.angle)
-        self.own, self.children = own, SamplerSpec(own.rule, (args.angle, *below))
-        self.warm = WarmStart(args.angle) if args.warm else None
+        self.own, self.warm = own, WarmStart(args.angle) if args.warm else None
         target = target_named(args.target)
         self.objective = None if target is None else target.terms
 
@@ -61,9 +56,10 @@ class IteratedPolicy(ArmPolicy):
 
     def search(self, request: PlanRequest) -> np.ndarray:
         """Actions (B, F, A) of a plan that begins with `request`."""
-        result = self.engine.plan(request)
-        for number in range(self.rounds):
-            result = _joined(result, self.engine.plan(self._next_round(request, result, number)))
+        if self.further is None:
+            result = self.engine.plan(request)
+        else:
+            result = self.further.run(self.engine.plan, request, self.spec)
         return elite_mean(result.actions, elites_of(result, self.elites))
 
     def _first_round(self, request: PlanRequest, slots: np.ndarray) -> PlanRequest:
@@ -76,27 +72,6 @@ class IteratedPolicy(ArmPolicy):
         moved = shifted(before, np.full(len(slots), self.chunk))
         groups = self.warm.groups(request.groups[0], self.own, moved)
         return dataclasses.replace(request, groups=groups)
-
-    def _next_round(self, request: PlanRequest, found: PlanResult, number: int) -> PlanRequest:
-        parents = np.argsort(-found.scores, axis=1)[:, : self.parents]
-        best = np.take_along_axis(found.actions, parents[:, :, None, None], axis=1)
-        start = np.repeat(best, self.offspring // self.parents, axis=1).astype(np.float32)
-        group = CandidateGroup(
-            start.shape[1], self.children, None, np.ascontiguousarray(start, np.float32)
-        )
-        # Another key: the children's noise must not be their parents' own.
-        return dataclasses.replace(
-            request, seed=request.seed + (number + 1) * 1_000_003, groups=(group,)
-        )
-
-
-def _joined(first: PlanResult, second: PlanResult) -> PlanResult:
-    actions, states, scores, violations = (
-        np.concatenate([getattr(first, name), getattr(second, name)], axis=1)
-        for name in ("actions", "states", "scores", "violations")
-    )
-    best = objectives.best_candidate(scores, violations, np.zeros_like(scores))
-    return PlanResult(best, actions, states, scores, violations)
 
 
 def target_named(name: str | None) -> Target | None:

@@ -6,8 +6,10 @@
 Times one plan of each shipped model by the steps of its proposal, those of its dynamics being the
 file's own, N = 64, one thread, in turns in one run; processor time, so that other work counts little.
 A student's networks are its teacher's, so one file serves both. Scores are those of `dmpc-fast evaluate
---json` files named MODEL-ddimP.json for P steps of the teacher and MODEL-student.json; an arm without
-a file is left out. Writes OUT.json and OUT.png.
+--json` files named MODEL-ddimP.json for P steps of the teacher, MODEL-student.json, MODEL-studentP.json
+for a student that learned to jump from all of its teacher's angles and re-noises between P jumps, and
+MODEL-regression2.json for a proposal trained at two angles alone; an arm without a file is left out.
+Writes OUT.json and OUT.png.
 """
 
 from __future__ import annotations
@@ -32,7 +34,16 @@ from dmpc_fast.spec import SamplerSpec
 ARMS = (
     *((f"teacher {steps}", f"ddim{steps}", steps) for steps in (32, 8, 5, 4, 2, 1)),
     ("student 1", "student", 1),
+    *((f"all angles {steps}", f"student{steps}", steps) for steps in (1, 2, 4)),
+    ("regression 2", "regression2", 2),
 )
+#: Kinds of arms: how they are drawn, and what the legend calls them.
+KINDS = {
+    "teacher": ("o-", "teacher, by DDIM steps"),
+    "student": ("D", "distilled student"),
+    "all angles": ("s--", "student of all angles, re-noised between steps"),
+    "regression": ("^", "regression in two steps"),
+}
 
 
 def latencies(name: str, dtype: str, plans: int) -> dict[str, dict[str, float]]:
@@ -84,15 +95,17 @@ def plot(models: dict[str, Any], path: Path) -> None:
         1, len(models), figsize=(5.5 * len(models), 4), sharey=True, constrained_layout=True
     )
     for axis, (name, arms) in zip(np.atleast_1d(panels), models.items(), strict=True):
-        for kind, marker in (("teacher", "o-"), ("student", "D")):
+        for kind, (marker, name_of_kind) in KINDS.items():
             rows = {label: row for label, row in arms.items() if label.startswith(kind)}
+            if not rows:
+                continue
             axis.errorbar(
                 [row["median_ms"] for row in rows.values()],
                 [row["score"][0] for row in rows.values()],
                 [row["score"][1] for row in rows.values()],
                 fmt=marker,
                 capsize=3,
-                label="teacher, by DDIM steps" if kind == "teacher" else "distilled student",
+                label=name_of_kind,
                 markersize=8 if kind == "student" else 5,
                 linewidth=1,
             )

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from dmpc_fast.evaluation.evaluate import evaluate
     from dmpc_fast.imitation.distill_policy import distill_policy
     from dmpc_fast.model_file import load_model, save_model
+    from dmpc_fast.planning.iterated_search import IteratedSearch
     from dmpc_fast.planning.plan import Plan
     from dmpc_fast.planning.planner import Planner
+    from dmpc_fast.planning.warm_start import WarmStart
     from dmpc_fast.spec import ModelFileError
     from dmpc_fast.training.api import finetune, train
     from dmpc_fast.training.distill import distill
@@ -26,11 +28,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "BackendUnavailableError",
+    "IteratedSearch",
     "KernelsUnavailableError",
     "ModelFileError",
     "Plan",
     "Planner",
     "Trainer",
+    "WarmStart",
     "__version__",
     "distill",
     "distill_policy",
@@ -46,9 +50,11 @@ _HOMES = {
     "BackendUnavailableError": "dmpc_fast.backends.base",
     "KernelsUnavailableError": "dmpc_fast.triton_availability",
     "ModelFileError": "dmpc_fast.spec",
+    "IteratedSearch": "dmpc_fast.planning.iterated_search",
     "Plan": "dmpc_fast.planning.plan",
     "Planner": "dmpc_fast.planning.planner",
     "Trainer": "dmpc_fast.training.loop",
+    "WarmStart": "dmpc_fast.planning.warm_start",
     "distill": "dmpc_fast.training.distill",
     "distill_policy": "dmpc_fast.imitation.distill_policy",
     "evaluate": "dmpc_fast.evaluation.evaluate",

@@ -25,6 +25,17 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         default="plan",
         help="what acts: plans, or the model's reactive policy (default: plan)",
     )
+    parser.add_argument(
+        "--warm-start",
+        type=float,
+        metavar="ANGLE",
+        help="half of the candidates start from the plan before, re-noised to this angle (radians)",
+    )
+    parser.add_argument(
+        "--search-rounds", type=int, metavar="N", help="further rounds near the best candidates"
+    )
+    parser.add_argument("--search-angle", type=float, metavar="ANGLE", help="of the re-noising")
+    parser.add_argument("--search-parents", type=int, metavar="N", help="best ones of a round")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
     parser.add_argument(
         "--video", type=Path, metavar="FILE", help="film one more episode, of --seed (.mp4 or .gif)"
@@ -96,18 +107,19 @@ def run(args: argparse.Namespace) -> int:
             raise FileNotFoundError(f"the folder of {path} does not exist")
     if args.mode == "policy" and (args.video is not None or args.plot is not None):
         raise ValueError("--video and --plot show plans, which --mode policy makes none of")
+    options = search_options(args)
     result = evaluate(
         model,
         args.env,
         episodes=args.episodes,
-        planner_options={"mode": args.mode},
+        planner_options={"mode": args.mode, **options},
         **episode_options(args),
     )
     if args.json is not None:
         args.json.write_text(result.to_json() + "\n", encoding="utf-8")
     print("\n".join(summary_lines(result.summary())))
     if args.video is not None or args.plot is not None:
-        _show_one(args, model, result)
+        _show_one(args, model, result, options)
     return 0
 
 
@@ -133,7 +145,26 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _show_one(args: argparse.Namespace, model: Path, result: Any) -> None:
+def search_options(args: argparse.Namespace) -> dict[str, Any]:
+    """How plans begin and go on, as options of `Planner.load`; empty where nothing was said."""
+    from dmpc_fast.planning.iterated_search import IteratedSearch
+    from dmpc_fast.planning.warm_start import WarmStart
+
+    options: dict[str, Any] = {}
+    if args.warm_start is not None:
+        options["warm_start"] = WarmStart(args.warm_start)
+    given = {"angle": args.search_angle, "parents": args.search_parents}
+    given = {name: value for name, value in given.items() if value is not None}
+    if args.search_rounds is not None:
+        options["search"] = IteratedSearch(args.search_rounds, **given)
+    elif given:
+        raise ValueError("--search-angle and --search-parents are of --search-rounds: give it, too")
+    return options
+
+
+def _show_one(
+    args: argparse.Namespace, model: Path, result: Any, planner_options: dict[str, Any]
+) -> None:
     """Run one episode more, alone, and draw or film it."""
     from dmpc_fast.evaluation.trace import trace_episode
 
@@ -150,6 +181,7 @@ def _show_one(args: argparse.Namespace, model: Path, result: Any) -> None:
         max_steps=args.max_steps,
         allow_period_mismatch=args.allow_period_mismatch,
         film=args.video is not None,
+        planner_options=planner_options,
     )
     if args.video is not None:
         from dmpc_fast.evaluation.video import write_video

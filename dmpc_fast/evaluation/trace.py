@@ -66,6 +66,7 @@ def trace_episode(
     allow_period_mismatch: bool = False,
     film: bool = False,
     keep_plans: int = 12,
+    planner_options: dict[str, Any] | None = None,
 ) -> Trace:
     """Run the episode that `evaluate` runs as its first one with this seed, and keep it.
 
@@ -73,8 +74,9 @@ def trace_episode(
     spread evenly over the episode. Other options are those of `evaluate`.
     """
     settings = PlannerSettings(
-        Path(model), backend, dtype, num_samples, action_chunk, num_elites, objective, seed
-    )
+        Path(model), backend, dtype, num_samples, action_chunk, num_elites, objective, seed,
+        dict(planner_options or {}),
+    )  # fmt: skip
     planner = settings.load(1)
     spec = planner.spec
     if film:

@@ -12,6 +12,7 @@ import numpy as np
 from dmpc_fast.backends.base import Level, PlanRequest, PlanResult
 from dmpc_fast.planning import inputs
 from dmpc_fast.planning.elites import elite_mean, elites_of, places_of_best, rows_at
+from dmpc_fast.planning.iterated_search import IteratedSearch
 from dmpc_fast.planning.live_model import LiveModel
 from dmpc_fast.planning.plan import Origin, Plan
 from dmpc_fast.planning.ranking import Objective, merge, objective_name, rank
@@ -41,14 +42,19 @@ class Answerer:
         *,
         single: bool,
         num_elites: int,
+        search: IteratedSearch | None = None,
         due_time: float | None = None,
     ) -> Plan:
         """Run the requests and put their results together in the order of their rows.
 
-        due_time: when the plan should be ready, as `time.perf_counter` counts. Raises RuntimeError
-        where no candidate has finite actions and a score.
+        search: how each goes on. due_time: when the plan should be ready, as `time.perf_counter`
+        counts; None with a search. Raises RuntimeError where no candidate has finite actions and a
+        score.
         """
-        results, made = _run(live, requests, objective, due_time)
+        if search is None:
+            results, made = _run(live, requests, objective, due_time)
+        else:
+            results, made = self._searched(live, requests, objective, search), tuple(requests)
         merged = merge(results, [rows for rows, _ in requests])
         actions, states = _float32(merged.actions), _float32(merged.states)
         scores, violations = _float32(merged.scores), _float32(merged.violations)
@@ -70,6 +76,7 @@ class Answerer:
             single,
             None if objective is None else objective_name(objective),
             num_elites,
+            search,
             made,
         )
         if single:
@@ -81,6 +88,18 @@ class Answerer:
             chosen[:, 0], merged.best, actions, states, scores, violations, chosen, expected, level,
             origin,
         )  # fmt: skip
+
+    def _searched(
+        self,
+        live: LiveModel,
+        requests: Sequence[Part],
+        objective: Objective | None,
+        search: IteratedSearch,
+    ) -> list[PlanResult]:
+        def plan(request: PlanRequest) -> PlanResult:
+            return rank(live.engine, request, objective)
+
+        return [search.run(plan, request, self._spec) for _, request in requests]
 
     def _level(
         self, results: Sequence[PlanResult], requests: Sequence[Part], *, late: bool

@@ -11,6 +11,7 @@ import numpy as np
 from dmpc_fast import objectives
 from dmpc_fast.backends.base import CandidateGroup, Level, PlanRequest
 from dmpc_fast.planning import inputs
+from dmpc_fast.planning.iterated_search import IteratedSearch
 from dmpc_fast.spec import MAX_ELITES, ModelSpec, SamplerSpec
 
 RECORD_VERSION = 2
@@ -20,7 +21,7 @@ RECORD_VERSION = 2
 class Origin:
     """Where a plan comes from: model (sha256 of its file), backend, dtype, whether it is of a
     planner without `num_robots`, the name of a callable objective, how many candidates' mean is run,
-    and the requests made, each with the rows of the plan that it filled."""
+    how the search went on, and the requests made, each with the rows of the plan that it filled."""
 
     model: str
     backend: str
@@ -28,6 +29,7 @@ class Origin:
     single: bool
     custom_objective: str | None
     num_elites: int
+    search: IteratedSearch | None
     requests: tuple[tuple[np.ndarray, PlanRequest], ...]
 
 
@@ -39,7 +41,8 @@ class Plan:
     states (N, F, S): actions[k] leads to states[k]. scores (N,), higher is better. violations (N,),
     0 where every constraint holds. chosen_actions (F, A) and chosen_states (F, S): the trajectory
     that is run, of the best candidate or the mean of the elites'. With `num_robots` every array has
-    that leading dimension. level: how far the plan got; candidates that a deadline left out have NaN
+    that leading dimension. With an `IteratedSearch` N counts the candidates of all its rounds, the first
+    round's first. level: how far the plan got; candidates that a deadline left out have NaN
     trajectories, score -infinity and violation infinity.
     """
 
@@ -65,6 +68,7 @@ class Plan:
             "single": origin.single,
             "custom_objective": origin.custom_objective,
             "num_elites": origin.num_elites,
+            "search": None if origin.search is None else dataclasses.asdict(origin.search),
             "requests": [
                 {"rows": rows.tolist(), **_request_to_json(request)}
                 for rows, request in origin.requests
@@ -107,6 +111,22 @@ def requests_of(
 def recorded_elites(record: dict[str, Any]) -> int:
     """How many candidates' mean a record's plan ran. Raises ValueError where that is no such number."""
     return inputs.integer("the record's num_elites", record.get("num_elites"), 1, MAX_ELITES)
+
+
+def recorded_search(record: dict[str, Any]) -> IteratedSearch | None:
+    """How a record's plan went on after its first candidates. Raises ValueError for nonsense."""
+    data = record.get("search")
+    if data is None:
+        return None
+    names = {field.name for field in dataclasses.fields(IteratedSearch)}
+    if not isinstance(data, dict) or set(data) != names:
+        raise ValueError(
+            f"the record's search must have the keys {sorted(names)}, got {data!r:.200}"
+        )
+    try:
+        return IteratedSearch(**data)
+    except TypeError as error:
+        raise ValueError(f"the record's search is none: {error}") from None
 
 
 _FLOATS = ("states", "actions", "mask", "context")

@@ -24,8 +24,9 @@ from dmpc_fast.model_file import Model, load_model
 from dmpc_fast.objectives import Term
 from dmpc_fast.planning import inputs
 from dmpc_fast.planning.answer import Answerer
+from dmpc_fast.planning.iterated_search import IteratedSearch
 from dmpc_fast.planning.live_model import LiveModel, Replacement
-from dmpc_fast.planning.plan import Plan, recorded_elites, requests_of
+from dmpc_fast.planning.plan import Plan, recorded_elites, recorded_search, requests_of
 from dmpc_fast.planning.ranking import Objective, objective_name
 from dmpc_fast.planning.reaction import CARRIED, PLANNED, POLICY, Reaction, reactions
 from dmpc_fast.planning.robots import Expectation, Robots, Turn
@@ -68,6 +69,7 @@ class Planner:
         proposal_sampler: SamplerSpec | None = None,
         dynamics_sampler: SamplerSpec | None = None,
         warm_start: WarmStart | None = None,
+        search: IteratedSearch | None = None,
         deadline_s: float | None = None,
         mode: str = "plan",
         fallback: bool = True,
@@ -96,11 +98,16 @@ class Planner:
         self.last_planned = np.zeros(0, np.int64)
         self._live, self._warm_start = LiveModel(backend, model.sha256), warm_start
         self._replacement = Replacement(model, create)
+        self.search = search
+        if search is not None:
+            search.check(self.spec, self.num_samples)
         self._cold = CandidateGroup(self.num_samples, proposal_sampler, dynamics_sampler)
         self._objective: tuple[Term, ...] | Objective | None = None
         self._robots = Robots(num_robots or 1, self.spec)
         self._no_context = np.zeros((num_robots or 1, 0), np.float32)
         self._answerer = Answerer(self.spec, self.backend, dtype)
+        # Refuses a deadline that no plan of this planner could keep.
+        self._due_time(None)
 
     @classmethod
     def load(
@@ -119,6 +126,7 @@ class Planner:
         proposal_sampler: SamplerSpec | None = None,
         dynamics_sampler: SamplerSpec | None = None,
         warm_start: WarmStart | None = None,
+        search: IteratedSearch | None = None,
         deadline_s: float | None = None,
         mode: str = "plan",
         fallback: bool = True,
@@ -138,6 +146,8 @@ class Planner:
                 is refused unless `allow_period_mismatch`.
             proposal_sampler, dynamics_sampler: in place of the file's.
             warm_start: keep part of the previous plan; None starts every plan from pure noise.
+            search: rounds of candidates near the best ones; None for the first N alone. Has no levels
+                that a deadline could choose from, so that the two together are refused.
             deadline_s: seconds within which a plan should be ready; what there is no time for is left
                 out, steps first and then candidates, and `Plan.level` says how far it got. The
                 backend ``cpu`` keeps deadlines, for objectives that are no callables.
@@ -167,7 +177,8 @@ class Planner:
             engine,
             dtype=dtype, num_samples=num_samples, seed=seed, num_robots=num_robots,
             action_chunk=action_chunk, num_elites=num_elites, proposal_sampler=proposal_sampler,
-            dynamics_sampler=dynamics_sampler, warm_start=warm_start, deadline_s=deadline_s,
+            dynamics_sampler=dynamics_sampler, warm_start=warm_start, search=search,
+            deadline_s=deadline_s,
             mode=mode, fallback=fallback,
             create=functools.partial(registry.create, engine.name, dtype=dtype, **options),
         )  # fmt: skip
@@ -344,6 +355,7 @@ class Planner:
             objective,
             single=bool(record.get("single")),
             num_elites=recorded_elites(record),
+            search=recorded_search(record),
         )
 
     def _slots(self, robots: Sequence[int] | np.ndarray | None) -> np.ndarray:
@@ -385,6 +397,11 @@ class Planner:
             raise ValueError(
                 f"deadline_s is {limit} but the objective {objective_name(self._objective)} is a "
                 "callable, which cannot be cut short"
+            )
+        if self.search is not None:
+            raise ValueError(
+                f"deadline_s is {limit} but {self.search} has no levels that a deadline could choose "
+                "from: give one of the two"
             )
         return time.perf_counter() + limit
 
@@ -428,6 +445,7 @@ class Planner:
             custom,
             single=self.num_robots is None,
             num_elites=self.num_elites,
+            search=self.search,
             due_time=due_time,
         )
 

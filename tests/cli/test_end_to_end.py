@@ -71,6 +71,15 @@ def test_record_train_evaluate_adapt(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(healthy["episodes"]["return"]) == 2
     assert np.isfinite(healthy["episodes"]["score"]).all()
 
+    searching = ("--search-rounds", "1", "--search-parents", "2", "--warm-start", "0.6")
+    searched = evaluate(model, tmp_path / "searched.json", *searching)
+    assert "IteratedSearch(rounds=1" in searched["settings"]["planner_options"]["search"]
+    assert "WarmStart(angle=0.6" in searched["settings"]["planner_options"]["warm_start"]
+    capsys.readouterr()
+    alone = ("evaluate", str(model), "--env", "Hopper-v5", "--search-angle", "0.4")
+    assert main(list(alone)) == 2
+    assert "--search-rounds" in capsys.readouterr().err
+
     run(
         "collect", "--env", "Hopper-v5", "--model", model, "--steps", 60, "--dataset", PLAY,
         "--modify", DEFECT, *QUICK_PLANS,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dmpc_fast.cli.main import main
 from dmpc_fast.model_file import load_model, save_model
 from dmpc_fast.spec import PolicySpec
+from dmpc_fast.training import stage_loss
 from dmpc_fast.training.api import finetune, train
 from dmpc_fast.training.settings import TrainingSettings
 
@@ -43,6 +47,37 @@ def test_ensembles_have_different_members(dataset: str, tmp_path: Path) -> None:
     assert model.spec.stages["objective"].members == 3
     assert not np.array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[1], weights[2])
+
+
+def test_a_proposal_learns_at_its_samplers_angles_where_asked(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[int, set[float]] = {}
+    original = stage_loss.velocity_loss
+
+    def spy(
+        network: Any, clean: Any, given: Any, condition: Any, valid: Any, angle: Any, *rest: Any
+    ):
+        asked.setdefault(clean.shape[-1], set()).update(angle.tolist())
+        return original(network, clean, given, condition, valid, angle, *rest)
+
+    monkeypatch.setattr(stage_loss, "velocity_loss", spy)
+    options = {**OPTIONS, "proposal_steps": 2, "proposal_angles": "sampler"}
+    spec = load_model(train(dataset, out=tmp_path / "run", dynamics_angles="all", **options)).spec
+    assert sorted(asked[spec.action_size]) == pytest.approx([np.pi / 4, np.pi / 2])
+    assert len(asked[spec.state_size]) > 8
+
+
+@pytest.mark.parametrize(("unit", "expected"), [("avx512_bf16", "bf16"), ("avx2", "float32")])
+def test_precision_is_what_the_processor_has_units_for(
+    unit: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {unit: True})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    settings = TrainingSettings(steps={})
+    assert settings.precision == expected
+    # A run keeps its precision wherever it is continued.
+    assert json.loads(settings.to_json())["precision"] == expected
 
 
 def test_finetune_changes_the_dynamics_alone(dataset: str, tmp_path: Path) -> None:
