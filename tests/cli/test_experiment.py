@@ -47,10 +47,10 @@ def test_misfit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = json.loads((folder / "walker2d.json").read_text(encoding="utf-8"))
     assert report["result"]["healthy"]["episodes"] == 2
     assert (folder / "misfit.png").stat().st_size > 0
-    assert (folder / "table.md").read_text(encoding="utf-8").count("\n") == 4
+    assert (folder / "table.md").read_text(encoding="utf-8").count("\n") == 5
     # Everything is there: a second run measures nothing.
     monkeypatch.setattr(
-        "dmpc_fast.evaluation.experiments.misfit_monitor.record_errors", lambda *_, **__: 1 / 0
+        "dmpc_fast.evaluation.experiments.misfit_monitor.record_episodes", lambda *_, **__: 1 / 0
     )
     assert main(["experiment", "misfit", "--out", "r", *QUICK]) == 0
 

@@ -2,69 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from dmpc_fast.evaluation.environments import make_environment
 from dmpc_fast.evaluation.experiments.arms import Arm, Common, run_arms
-from dmpc_fast.evaluation.misfit import EpisodeErrors, calibrate, levels
+from dmpc_fast.evaluation.late_change import LateChange
+from dmpc_fast.evaluation.misfit import Calibration, EpisodeRecord, calibrate, levels
 from dmpc_fast.evaluation.policies import PlannerPolicy, PlannerSettings, PlanTimes
 from dmpc_fast.evaluation.rollouts import run_rollouts
 from dmpc_fast.model_file import load_model
 
 MODEL, TASK = "walker2d", "Walker2d-v5"
 DEFECT = "actuator[foot_joint].ctrlrange=-0.5,0.5"
+#: The weak actuator's place in the action.
+ANKLE = 2
+#: Control step before which the defect begins in mid-episode: the walker is at full speed.
+LATE = 250
 #: Seeds of the episodes that the monitor is calibrated on, and how many there are.
-CALIBRATION_SEED, CALIBRATION_EPISODES = 0, 24
-FALSE_ALARMS = 0.08
+CALIBRATION_SEED, CALIBRATION_EPISODES = 0, 64
+FALSE_ALARMS = 0.05
 #: Control steps within which the defect should be noticed.
 LIMIT = 100
+#: Steps of each episode that the plot shows, and of how many it shows one.
+PLOTTED, EVERY = 450, 3
 
 
-class ErrorPolicy(PlannerPolicy):
-    """A planner's policy that notes what it expected against what it then saw."""
+class RecordingPolicy(PlannerPolicy):
+    """A planner's policy that notes what it did, expected and saw."""
 
     def __init__(self, planner: Any) -> None:
         super().__init__(planner, PlanTimes())
         self._episode: dict[int, int] = {}
-        self._noted: dict[int, tuple[list[int], list[np.ndarray]]] = {}
+        #: By episode: the observation before each action, the action, what was expected of it.
+        self._noted: dict[int, list[tuple[np.ndarray, np.ndarray, np.ndarray, int]]] = {}
 
     def start(self, slot: int, episode: int) -> None:
         super().start(slot, episode)
         self._episode[slot] = episode
-        self._noted[episode] = ([], [])
+        self._noted[episode] = []
 
     def act(self, slots: np.ndarray, observations: np.ndarray) -> np.ndarray:
+        actions = super().act(slots, observations)
         expected = self.planner.expectation()
-        for slot, observation in zip(slots, observations, strict=True):
-            step = int(expected.steps[slot])
-            if step >= 0:
-                steps, errors = self._noted[self._episode[int(slot)]]
-                steps.append(step)
-                errors.append(observation - expected.states[slot])
-        return super().act(slots, observations)
+        for slot, observation, action in zip(slots, observations, actions, strict=True):
+            # Arrays that the environment or the planner may write to again are copied.
+            self._noted[self._episode[int(slot)]].append(
+                (
+                    np.array(observation),
+                    np.array(action),
+                    expected.states[slot].copy(),
+                    int(expected.steps[slot]),
+                )
+            )
+        return actions
 
-    def episodes(self) -> list[EpisodeErrors]:
-        """Errors of all episodes, by their numbers."""
-        return [
-            EpisodeErrors(np.array(steps), np.stack(errors))
-            for _, (steps, errors) in sorted(self._noted.items())
-        ]
+    def episodes(self) -> list[EpisodeRecord]:
+        """Records of all episodes, by their numbers, up to the last observation acted on."""
+        records = []
+        for _, noted in sorted(self._noted.items()):
+            observations, actions, expected, steps = zip(*noted, strict=True)
+            records.append(
+                EpisodeRecord(
+                    np.stack(observations),
+                    np.stack(actions[:-1]),
+                    np.stack(expected[:-1]),
+                    np.array(steps[:-1]),
+                )
+            )
+        return records
 
 
-def record_errors(
-    model: Path,
-    env_id: str,
-    common: Common,
-    *,
-    episodes: int,
-    seed: int,
-    modify: Sequence[str] = (),
-) -> list[EpisodeErrors]:
-    """Errors of `episodes` episodes of a model's planner, episode i reset with seed + i."""
+@dataclass(frozen=True)
+class Condition:
+    """A robot to watch: with the defect from step `begins` on, or without where None."""
+
+    name: str
+    begins: int | None
+
+    def environment(self) -> gymnasium.Env:
+        environment = make_environment(TASK)
+        if self.begins is None:
+            return environment
+        return LateChange(environment, (DEFECT,), self.begins)
+
+
+def record_episodes(
+    model: Path, common: Common, condition: Condition, *, episodes: int, seed: int
+) -> list[EpisodeRecord]:
+    """Records of `episodes` episodes of a model's planner, episode i reset with seed + i."""
     slots = min(common.batch, episodes)
     settings = PlannerSettings(
         model,
@@ -75,9 +105,9 @@ def record_errors(
         seed=seed,
         options=common.options(),
     )
-    policy = ErrorPolicy(settings.load(slots))
+    policy = RecordingPolicy(settings.load(slots))
     numbers = iter(range(episodes))
-    environments = [make_environment(env_id, modify=modify) for _ in range(slots)]
+    environments = [condition.environment() for _ in range(slots)]
     try:
         for _ in run_rollouts(
             environments,
@@ -94,87 +124,126 @@ def record_errors(
     return policy.episodes()
 
 
+def conditions(common: Common) -> list[Condition]:
+    """The robots to watch: short episodes have their middle earlier."""
+    late = LATE if common.max_steps is None else min(LATE, common.max_steps // 2)
+    return [Condition("healthy", None), Condition("defect", 0), Condition("late", late)]
+
+
 def run(common: Common) -> dict[str, dict[str, Any]]:
     """Calibrate on healthy episodes, then watch healthy and defective ones of other seeds."""
     model = common.model(MODEL)
+    watched = conditions(common)
     settings = {
         **common.described(),
         "model_sha256": load_model(model).sha256,
         "modify": DEFECT,
+        "begins": {condition.name: condition.begins for condition in watched},
         "calibration": [CALIBRATION_SEED, CALIBRATION_EPISODES, FALSE_ALARMS],
     }
 
     def measure() -> dict[str, Any]:
-        healthy = record_errors(
-            model, TASK, common, episodes=CALIBRATION_EPISODES, seed=CALIBRATION_SEED
+        healthy = record_episodes(
+            model, common, watched[0], episodes=CALIBRATION_EPISODES, seed=CALIBRATION_SEED
         )
         calibration = calibrate(healthy, false_alarms=FALSE_ALARMS)
         calibration.save(common.out / "misfit" / "walker2d-calibration.json")
-        watched = {}
-        for name, modify in (("healthy", ()), ("defect", (DEFECT,))):
-            errors = record_errors(
-                model, TASK, common, episodes=common.episodes, seed=common.seed, modify=modify
+        result: dict[str, Any] = {"threshold": calibration.threshold}
+        for condition in watched:
+            records = record_episodes(
+                model, common, condition, episodes=common.episodes, seed=common.seed
             )
-            watched[name] = [levels(calibration, episode) for episode in errors]
-        return summary(watched, calibration.threshold)
+            result[condition.name] = summary(calibration, records, condition.begins)
+        return result
 
     (common.out / "misfit").mkdir(parents=True, exist_ok=True)
     return run_arms(common.out / "misfit", [Arm("walker2d", settings, measure)], progress=False)
 
 
-def summary(watched: dict[str, list[np.ndarray]], threshold: float) -> dict[str, Any]:
-    """Alarms per condition. delays: errors up to the alarm, None without one; lengths: in all."""
-    result: dict[str, Any] = {"threshold": threshold}
-    for name, episodes in watched.items():
-        over = [np.flatnonzero(level > threshold) for level in episodes]
-        delays = [int(rows[0]) + 1 if rows.size else None for rows in over]
-        known = [delay for delay in delays if delay is not None]
-        result[name] = {
-            "episodes": len(episodes),
-            "alarms": len(known),
-            f"alarms_within_{LIMIT}": sum(delay <= LIMIT for delay in known),
-            "median_delay": float(np.median(known)) if known else None,
-            "slowest_delay": max(known) if known else None,
-            "delays": delays,
-            "lengths": [len(level) for level in episodes],
-            # What the plot shows, to two decimals.
-            "levels": [[round(float(v), 2) for v in level[:300]] for level in episodes],
-        }
-    return result
+def summary(
+    calibration: Calibration, records: list[EpisodeRecord], begins: int | None
+) -> dict[str, Any]:
+    """What the monitor says of episodes with a defect from step `begins` on, None without.
+
+    early: alarms before the defect. alarms: in the other episodes. delays: control steps from the
+    defect, or from the episode's start, to the alarm, None without one; negative where early.
+    named: alarms at which the weak actuator had the highest level. lengths: steps watched.
+    """
+    start = begins or 0
+    watched = [levels(calibration, record) for record in records]
+    over = [np.flatnonzero(level.max(axis=1) > calibration.threshold) for level in watched]
+    delays = [int(rows[0]) + 1 - start if rows.size else None for rows in over]
+    late = [delay for delay in delays if delay is not None and delay > 0]
+    named = [
+        int(level[rows[0]].argmax()) == ANKLE
+        for level, rows in zip(watched, over, strict=True)
+        if rows.size and rows[0] >= start
+    ]
+    return {
+        "episodes": len(records),
+        "begins": begins,
+        "early": sum(delay is not None and delay <= 0 for delay in delays),
+        "alarms": len(late),
+        f"alarms_within_{LIMIT}": sum(delay <= LIMIT for delay in late),
+        "named": sum(named),
+        "median_delay": float(np.median(late)) if late else None,
+        "slowest_delay": max(late) if late else None,
+        "delays": delays,
+        "lengths": [len(level) for level in watched],
+        # What the plot shows, to one decimal.
+        "levels": [
+            [round(float(v), 1) for v in level.max(axis=1)[:PLOTTED:EVERY]] for level in watched
+        ],
+    }
+
+
+ROBOTS = {
+    "healthy": "healthy",
+    "defect": "weak ankle from the start",
+    "late": "weak ankle from step {begins}",
+}
 
 
 def table(results: dict[str, dict[str, Any]]) -> list[str]:
     """The results as a Markdown table."""
     result = results["walker2d"]
     lines = [
-        "| robot | episodes | alarms | within 100 steps | median delay | slowest |",
-        "|---|---|---|---|---|---|",
+        "| robot | episodes | false alarms | alarms | within 100 steps | ankle named "
+        "| median delay | slowest |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for name in ("healthy", "defect"):
+    for name, words in ROBOTS.items():
         row = result[name]
-        delays = [row["median_delay"], row["slowest_delay"]]
-        shown = " | ".join("-" if delay is None else f"{delay:.0f}" for delay in delays)
-        lines.append(
-            f"| {name} | {row['episodes']} | {row['alarms']} | {row[f'alarms_within_{LIMIT}']} "
-            f"| {shown} |"
-        )
+        sound = row["begins"] is None
+        false, alarms = (row["alarms"], None) if sound else (row["early"], row["alarms"])
+        cells = [false, alarms, *(None if sound else row[key] for key in _DEFECT_COLUMNS)]
+        shown = " | ".join("-" if cell is None else f"{cell:.0f}" for cell in cells)
+        lines.append(f"| {words.format(**row)} | {row['episodes']} | {shown} |")
     return lines
 
 
+_DEFECT_COLUMNS = (f"alarms_within_{LIMIT}", "named", "median_delay", "slowest_delay")
+
+
 def plot(path: Path, results: dict[str, dict[str, Any]]) -> None:
-    """The monitor's level over the first steps of each episode."""
+    """The highest level over the first steps of each episode, a panel for each robot."""
     from matplotlib.figure import Figure
 
     from dmpc_fast.evaluation.figure_file import save_figure
 
     result = results["walker2d"]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, colour in (("healthy", "tab:blue"), ("defect", "tab:red")):
-        for number, level in enumerate(result[name]["levels"]):
-            axes.plot(level, color=colour, linewidth=0.8, label=None if number else name)
-    axes.axhline(result["threshold"], color="black", linestyle="--", label="threshold")
-    axes.axvline(LIMIT, color="grey", linestyle=":", label=f"{LIMIT} steps")
-    axes.set(xlabel="control step", ylabel="level", yscale="symlog")
-    axes.legend()
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(ROBOTS), sharex=True, sharey=True)
+    for axes, (name, words) in zip(panels, ROBOTS.items(), strict=True):
+        row = result[name]
+        for level in row["levels"]:
+            steps = EVERY * np.arange(len(level)) + 1
+            axes.plot(steps, level, color="tab:red" if row["begins"] is not None else "tab:blue",
+                      linewidth=0.7)  # fmt: skip
+        axes.axhline(result["threshold"], color="black", linestyle="--", label="threshold")
+        if row["begins"] is not None:
+            axes.axvspan(row["begins"], row["begins"] + LIMIT, color="0.9", label=f"{LIMIT} steps")
+        axes.set(xlabel="control step", title=words.format(**row))
+    panels[0].set_ylabel("highest level")
+    panels[-1].legend(loc="upper left")
     save_figure(figure, path, dpi=120)
