@@ -26,19 +26,19 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
         Arm("healthy", settings, _scores(common, ())),
         Arm("before", damaged, _scores(common, (DEFECT,))),
     ]
-    # Most play first: it is what the target is about.
-    for count in reversed(play_episodes(common)):
-        tuned = {**damaged, "play": count, "steps": common.finetune_steps}
-        arms.append(Arm(f"after-{count}", tuned, _adapted(common, count, (DEFECT,))))
-    # The longest comes last.
     ceiling = Arm(
         "ceiling",
         damaged,
         lambda: score_summary(TASK, *defect.ceiling_returns(common, (DEFECT,))),
     )
+    # Most play first: it is what the target is about, and the ceiling with it.
+    for count in reversed(play_episodes(common)):
+        tuned = {**damaged, "play": count, "steps": common.finetune_steps}
+        arms.append(Arm(f"after-{count}", tuned, _adapted(common, count, (DEFECT,))))
+        if len(arms) == 3:
+            arms.append(ceiling)
     kept = {**settings, "play": play_episodes(common)[-1], "steps": common.finetune_steps}
     arms.append(Arm("healthy-after", kept, _adapted(common, play_episodes(common)[-1], ())))
-    arms.append(ceiling)
     return run_arms(common.out / "novel-dynamics", arms, progress=common.progress)
 
 
