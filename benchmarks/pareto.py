@@ -72,6 +72,13 @@ def latencies(name: str, dtype: str, plans: int) -> dict[str, dict[str, float]]:
     return {label: {"median_ms": 1e3 * summary.median_s} for label, summary in summaries.items()}
 
 
+def by_steps(timed: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Milliseconds of every arm from those of the arms in an earlier report, by the steps they take."""
+    steps = {label: count for label, _, count in ARMS}
+    known = {steps[label]: row["median_ms"] for label, row in timed.items()}
+    return {label: {"median_ms": known[count]} for label, count in steps.items() if count in known}
+
+
 def scored(name: str, folder: Path) -> dict[str, tuple[float, float]]:
     """Mean score and its error by arm, of those that there are files for."""
     found = {}
@@ -140,13 +147,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--dtype", default="bf16")
     parser.add_argument("--plans", type=int, default=200, help="of each arm")
+    parser.add_argument(
+        "--times",
+        type=Path,
+        metavar="REPORT",
+        help="take the milliseconds from an earlier report in place of timing anew: arms of as many "
+        "steps are the same work",
+    )
     args = parser.parse_args()
 
+    earlier = None if args.times is None else json.loads(args.times.read_text("utf-8"))
     models: dict[str, Any] = {}
     for name in args.models:
-        timed, found = latencies(name, args.dtype, args.plans), scored(name, args.scores)
+        found = scored(name, args.scores)
+        if earlier is None:
+            timed = latencies(name, args.dtype, args.plans)
+        else:
+            timed = by_steps(earlier["models"][name])
         models[name] = {label: {**timed[label], "score": found[label]} for label in found}
-    report = {"machine": machine(), "dtype": args.dtype, "threads": 1, "models": models}
+    on = machine() if earlier is None else earlier["machine"]
+    dtype = args.dtype if earlier is None else earlier["dtype"]
+    report = {"machine": on, "dtype": dtype, "threads": 1, "models": models}
     args.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     plot(models, args.out.with_suffix(".png"))
 
