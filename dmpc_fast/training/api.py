@@ -203,7 +203,7 @@ def finetune(
         if resume and (out / SETTINGS).exists():
             training, spec = stored(out)
         else:
-            given = {**inherited(parent.spec, FINETUNE_INHERITED), **settings}
+            given = {**inherited(parent.spec, FINETUNE_INHERITED, "dynamics"), **settings}
             training = TrainingSettings(
                 steps={"dynamics": steps}, learning_rate=learning_rate, **given
             )

@@ -80,11 +80,19 @@ def provenance(
     }
 
 
-def inherited(spec: ModelSpec, names: tuple[str, ...]) -> dict[str, Any]:
-    """Those of the settings `names` that the training of `spec` is known to have had."""
-    made = spec.provenance.get("training")
-    made = made if isinstance(made, dict) else {}
-    return {name: made[name] for name in names if name in made}
+def inherited(spec: ModelSpec, names: tuple[str, ...], stage: str | None = None) -> dict[str, Any]:
+    """Those of the settings `names` that the training of `spec` is known to have had.
+
+    stage: take those of the latest training that changed this stage, which may be that of a parent: a
+    student whose proposal alone was distilled has its teacher's dynamics.
+    """
+    made: Any = spec.provenance
+    while isinstance(made, dict):
+        training = made.get("training")
+        if isinstance(training, dict) and (stage is None or stage in training.get("steps", {})):
+            return {name: training[name] for name in names if name in training}
+        made = made.get("parent_provenance") if stage is not None else None
+    return {}
 
 
 def check_sizes(store: EpisodeStore, parent: Model, ids: list[str]) -> None:

@@ -78,6 +78,16 @@ def test_dynamics_of_one_step_are_left_as_they_are(
             np.testing.assert_array_equal(student.tensors[name], tensor)
     with pytest.raises(ValueError, match="nothing to distil"):
         distill(tmp_path / "student" / "model.safetensors", out=tmp_path / "again", **QUICK)
+    # They are fine-tuned as their own training learned them, not by the settings of the proposal's.
+    tuned = finetune(
+        tmp_path / "student" / "model.safetensors",
+        dataset,
+        out=tmp_path / "tuned",
+        steps=1,
+        **QUICK,
+    )
+    training = load_model(tuned).spec.provenance["training"]
+    assert (training["dynamics_angles"], training["horizon_weighting"]) == ("sampler", 2.0)
 
 
 def test_the_command_leaves_dynamics_of_one_step_as_they_are(
