@@ -64,7 +64,10 @@ def test_novel_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {f"{target.name}-3" for target in TARGETS} < names
     assert {"walker2d-free", "walker2d-bounded", "hopper-learned"} < names
     table = (folder / "table.md").read_text(encoding="utf-8")
-    assert table.count("hopper-low") == 2
+    # Height targets have an arm with a guide besides, speeds have none.
+    assert table.count("hopper-low") == 3
+    assert "| hopper-low, guided | 1.015 | 2 |" in table
+    assert "halfcheetah-slow-guided" not in names
     for samples in (2, 3):
         assert f"| hopper-low | 1.015 | {samples} |" in table
 
