@@ -13,9 +13,11 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from dmpc_fast.models import blocks
+from dmpc_fast.models.network import TrajectoryTransformer
 from dmpc_fast.spec import EnvironmentSpec, ModelSpec, preset_stages
 from dmpc_fast.training.batches import EXTRA_DRAWS, Batch
 from dmpc_fast.training.distributed import Processes
+from dmpc_fast.training.optimiser import StageOptimiser
 from dmpc_fast.training.settings import TrainingSettings
 from dmpc_fast.training.stage import StageTrainer
 
@@ -81,3 +83,24 @@ def test_training_step(
     batch = random_batch()
     benchmark.extra_info["windows"] = BATCH
     benchmark.pedantic(trainer.step, args=(500, batch), warmup_rounds=5, rounds=30)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_muon_step(benchmark: BenchmarkFixture, one_thread: None, precision: str) -> None:
+    """The optimiser's step alone: Muon for the hidden matrices, AdamW for the rest."""
+    bounds = ((-1.0,) * ACTIONS, (1.0,) * ACTIONS)
+    stages = preset_stages("small", patch=4)
+    environment = EnvironmentSpec(None, None, *bounds, 0.05)
+    spec = ModelSpec(STATES, ACTIONS, HORIZON, 1, 0, 0.99, 100.0, stages, environment)
+    settings = dataclasses.replace(
+        TrainingSettings(steps={"dynamics": 1000}, muon=("dynamics",)), precision=precision
+    )
+    optimiser = StageOptimiser(
+        torch.nn.ModuleList([TrajectoryTransformer(spec, "dynamics")]), "dynamics", settings
+    )
+
+    def gradients() -> None:
+        for parameter in optimiser.parameters:
+            parameter.grad = torch.randn_like(parameter)
+
+    benchmark.pedantic(lambda: optimiser.step(1e-3), setup=gradients, rounds=20, warmup_rounds=2)

@@ -29,6 +29,7 @@ from dmpc_fast.evaluation.experiments.novel_reward import TARGETS, Target, reach
 from dmpc_fast.model_file import Model
 from dmpc_fast.planning.elites import elite_mean, elites_of
 from dmpc_fast.planning.iterated_search import IteratedSearch
+from dmpc_fast.planning.renoising import check_renoising
 from dmpc_fast.planning.warm_start import WarmStart, shifted
 
 EPISODE_STEPS = 1000
@@ -48,6 +49,8 @@ class IteratedPolicy(ArmPolicy):
         own = model.spec.stages["proposal"].sampler
         assert own is not None  # the spec gives the proposal one
         self.own, self.warm = own, WarmStart(args.angle) if args.warm else None
+        if args.warm:
+            check_renoising(model.spec, "--warm")
         target = target_named(args.target)
         self.objective = None if target is None else target.terms
 

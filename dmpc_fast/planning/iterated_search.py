@@ -16,6 +16,7 @@ import numpy as np
 from dmpc_fast import objectives
 from dmpc_fast.backends.base import CandidateGroup, Level, PlanRequest, PlanResult
 from dmpc_fast.planning import inputs
+from dmpc_fast.planning.renoising import check_renoising
 from dmpc_fast.spec import ModelSpec, SamplerSpec
 
 MAX_ROUNDS = 64
@@ -55,14 +56,7 @@ class IteratedSearch:
                 f"IteratedSearch.parents must be from 1 to the {num_samples} candidates, got "
                 f"{self.parents}"
             )
-        made = spec.provenance.get("distillation")
-        proposal = made.get("proposal") if isinstance(made, dict) else None
-        if isinstance(proposal, dict) and proposal.get("pure_noise") == 1.0:
-            raise ValueError(
-                "the model's proposal is a student that jumps from pure noise alone (its provenance "
-                "has pure_noise 1), so that re-noised candidates mean nothing to it: distil one with "
-                "--loss proposal.pure_noise=0.5"
-            )
+        check_renoising(spec, "IteratedSearch")
 
     def run(
         self,

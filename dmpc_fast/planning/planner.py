@@ -29,6 +29,7 @@ from dmpc_fast.planning.live_model import LiveModel, Replacement
 from dmpc_fast.planning.plan import Plan, recorded_elites, recorded_search, requests_of
 from dmpc_fast.planning.ranking import Objective, objective_name
 from dmpc_fast.planning.reaction import CARRIED, PLANNED, POLICY, Reaction, reactions
+from dmpc_fast.planning.renoising import check_renoising
 from dmpc_fast.planning.robots import Expectation, Robots, Turn
 from dmpc_fast.planning.warm_start import WarmStart, shifted
 from dmpc_fast.spec import MAX_ELITES, SamplerSpec
@@ -101,6 +102,8 @@ class Planner:
         self.search = search
         if search is not None:
             search.check(self.spec, self.num_samples)
+        if warm_start is not None:
+            check_renoising(self.spec, "WarmStart")
         self._cold = CandidateGroup(self.num_samples, proposal_sampler, dynamics_sampler)
         self._objective: tuple[Term, ...] | Objective | None = None
         self._robots = Robots(num_robots or 1, self.spec)
@@ -145,7 +148,8 @@ class Planner:
             control_period_s: seconds between the caller's actions. A period other than the model's
                 is refused unless `allow_period_mismatch`.
             proposal_sampler, dynamics_sampler: in place of the file's.
-            warm_start: keep part of the previous plan; None starts every plan from pure noise.
+            warm_start: keep part of the previous plan; None starts every plan from pure noise. A
+                student must have learned to jump from below it, as for `search`.
             search: rounds of candidates near the best ones; None for the first N alone. Has no levels
                 that a deadline could choose from, so that the two together are refused.
             deadline_s: seconds within which a plan should be ready; what there is no time for is left

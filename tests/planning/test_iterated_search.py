@@ -15,6 +15,7 @@ from dmpc_fast.model_file import Model
 from dmpc_fast.planning.iterated_search import IteratedSearch
 from dmpc_fast.planning.plan import Plan
 from dmpc_fast.planning.planner import Planner
+from dmpc_fast.planning.warm_start import WarmStart
 
 BACKENDS = [name for name in ("torch", "cpu") if registry.available()[name] is None]
 
@@ -117,3 +118,5 @@ def test_refusals(rng: np.random.Generator) -> None:
     )
     with pytest.raises(ValueError, match="pure noise alone"):
         Planner.load(student, num_samples=8, search=IteratedSearch())
+    with pytest.raises(ValueError, match="WarmStart.*pure noise alone"):
+        Planner.load(student, num_samples=8, warm_start=WarmStart())
