@@ -102,6 +102,10 @@ class Planner:
         threads: int,
         mode: str = "plan",
         deadline_s: float = ...,
+        search_rounds: int = 0,
+        search_angle: float = ...,
+        search_parents: int = ...,
+        search_children: int | None = None,
     ) -> Planner: ...
     @property
     def source(self) -> str: ...

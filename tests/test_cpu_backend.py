@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dmpc_fast.backends.base import BackendUnavailableError, CandidateGroup, Pla
 from dmpc_fast.backends.cpu_backend import CpuBackend
 from dmpc_fast.backends.torch_backend import TorchBackend
 from dmpc_fast.model_file import Model, save_model
+from dmpc_fast.planning.iterated_search import IteratedSearch
 from dmpc_fast.planning.planner import Planner
 from dmpc_fast.spec import SamplerSpec
 
@@ -288,9 +290,13 @@ def test_refusals() -> None:
 
 
 @pytest.mark.parametrize("num_elites", [1, 4, 12])
-def test_the_embedders_planner_acts_alike(num_elites: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("search", [None, IteratedSearch(2, 0.7, 2, 5), IteratedSearch(1, 1.5, 9)])
+def test_the_embedders_planner_acts_alike(
+    num_elites: int, search: IteratedSearch | None, tmp_path: Path
+) -> None:
     rng = np.random.default_rng()
     model = random_model(rng, history=3, context=2, horizon=8)
+    model = dataclasses.replace(model, spec=dataclasses.replace(model.spec, provenance={}))
     path = tmp_path / "model.safetensors"
     save_model(path, model.spec, model.tensors)
     options: dict[str, Any] = {
@@ -301,8 +307,11 @@ def test_the_embedders_planner_acts_alike(num_elites: int, tmp_path: Path) -> No
         "dtype": "float32",
         "threads": 1,
     }
-    embedded = native.Planner.load(path, **options)
-    planner = Planner.load(path, backend="cpu", **options)
+    rounds: dict[str, Any] = {}
+    if search is not None:
+        rounds = {f"search_{name}": value for name, value in dataclasses.asdict(search).items()}
+    embedded = native.Planner.load(path, **options, **rounds)
+    planner = Planner.load(path, backend="cpu", search=search, **options)
     for episode in range(2):
         planner.reset()
         embedded.reset()

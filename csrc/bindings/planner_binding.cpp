@@ -26,7 +26,12 @@ std::span<const float> view(const std::optional<Floats>& array) {
 
 Planner load(const std::filesystem::path& path, int num_samples, int action_chunk, int num_elites,
              std::uint64_t seed, const std::string& dtype, int threads, const std::string& mode,
-             double deadline_s) {
+             double deadline_s, int search_rounds, double search_angle, int search_parents,
+             std::optional<int> search_children) {
+    std::optional<IteratedSearch> search;
+    if (search_rounds != 0) {
+        search = IteratedSearch{search_rounds, search_angle, search_parents, search_children};
+    }
     return Planner::load(path, {.num_samples = num_samples,
                                 .action_chunk = action_chunk,
                                 .num_elites = num_elites,
@@ -34,7 +39,8 @@ Planner load(const std::filesystem::path& path, int num_samples, int action_chun
                                 .seed = seed,
                                 .dtype = dtype,
                                 .deadline_s = deadline_s,
-                                .mode = mode == "policy" ? Mode::policy : Mode::plan});
+                                .mode = mode == "policy" ? Mode::policy : Mode::plan,
+                                .search = search});
 }
 
 Floats act(Planner& planner, const Floats& observation, const std::optional<Floats>& previous,
@@ -57,10 +63,12 @@ Floats act(Planner& planner, const Floats& observation, const std::optional<Floa
 void bind_planner(py::module_& module) {
     using py::arg;
     py::class_<Planner>(module, "Planner", "dmpc::Planner, for comparison with the package's own.")
-        .def_static("load", &load, arg("path"), py::kw_only(), arg("num_samples"),
-                    arg("action_chunk"), arg("num_elites") = 1, arg("seed"), arg("dtype"),
-                    arg("threads"), arg("mode") = "plan",
-                    arg("deadline_s") = std::numeric_limits<double>::infinity())
+        .def_static(
+            "load", &load, arg("path"), py::kw_only(), arg("num_samples"), arg("action_chunk"),
+            arg("num_elites") = 1, arg("seed"), arg("dtype"), arg("threads"), arg("mode") = "plan",
+            arg("deadline_s") = std::numeric_limits<double>::infinity(), arg("search_rounds") = 0,
+            arg("search_angle") = IteratedSearch{}.angle,
+            arg("search_parents") = IteratedSearch{}.parents, arg("search_children") = py::none())
         .def("act", &act, arg("observation").noconvert(),
              arg("previous_action").noconvert() = py::none(),
              arg("context").noconvert() = py::none())

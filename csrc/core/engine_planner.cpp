@@ -6,6 +6,7 @@
 
 #include "dmpc/planner.hpp"
 #include "engine.hpp"
+#include "search_rounds.hpp"
 
 namespace dmpc {
 namespace {
@@ -89,6 +90,13 @@ struct Planner::State {
             return static_cast<int>(model.spec.stage(stage).sampler->angles.size());
         };
         engine.prepare(1, samples, 1, rows(Stage::proposal), rows(Stage::dynamics), true);
+        if (options.search) {
+            if (std::isfinite(deadline_s)) {
+                throw std::invalid_argument("a search has no levels and cannot have a deadline_s");
+            }
+            search.emplace(model.spec, *options.search, samples);
+            search->prepare(engine);
+        }
     }
 
     /// Whether the arrays of a call are what the model asks for.
@@ -133,20 +141,23 @@ struct Planner::State {
         std::copy(observation.begin(), observation.end(), states.end() - observation.size());
         std::copy(given_context.begin(), given_context.end(), context.begin());
         const std::int64_t robot = stream_id, index = plan_index;
-        return engine.plan({.robots = 1,
-                            .states = states.data(),
-                            .actions = actions.data(),
-                            .mask = mask.data(),
-                            .context = context.data(),
-                            .seed = seed,
-                            .robot_ids = &robot,
-                            .plan_index = &index,
-                            .groups = {&group, 1},
-                            .terms = terms,
-                            .num_elites = elites,
-                            .deadline_s = due_s},
-                           output);
+        const PlanRequest request{.robots = 1,
+                                  .states = states.data(),
+                                  .actions = actions.data(),
+                                  .mask = mask.data(),
+                                  .context = context.data(),
+                                  .seed = seed,
+                                  .robot_ids = &robot,
+                                  .plan_index = &index,
+                                  .groups = {&group, 1},
+                                  .terms = terms,
+                                  .num_elites = elites,
+                                  .deadline_s = due_s};
+        return search ? search->run(engine, request, output) : engine.plan(request, output);
     }
+
+    /// Of all rounds.
+    int candidates() const { return search ? search->candidates() : samples; }
 
     /// What ran last, where anything did.
     std::span<float> last_action() {
@@ -175,6 +186,7 @@ struct Planner::State {
     Level level{};
     std::int64_t plan_index = 0;
     CandidateGroup group;
+    std::optional<SearchRounds> search;
     std::vector<Term> terms;
     std::vector<float> states;   // (H, S): the past, and room for the present
     std::vector<float> actions;  // (H-1, A)
@@ -204,7 +216,7 @@ Status Planner::act(std::span<const float> observation, std::span<float> action,
     if (action.size() != size) return Status::wrong_size;
     if (const Status status = s.check(observation, situation); status != Status::ok) return status;
     const double due_s = situation.deadline_s.value_or(s.deadline_s);
-    if (!(due_s >= 0)) return Status::invalid_argument;
+    if (!(due_s >= 0) || (s.search && std::isfinite(due_s))) return Status::invalid_argument;
 
     std::copy(s.actions.begin(), s.actions.end(), s.replaced.begin());
     const std::span<float> last = s.last_action();
@@ -254,11 +266,10 @@ Status Planner::plan(std::span<const float> observation, Plan& plan,
                      std::span<const float> context) const noexcept {
     State& s = *state_;
     const ModelSpec& spec = s.engine.spec();
-    const auto steps = static_cast<std::size_t>(s.samples) * spec.horizon;
+    const auto count = static_cast<std::size_t>(s.candidates()), steps = count * spec.horizon;
     const bool room = plan.actions.size() == steps * spec.action_size &&
                       plan.states.size() == steps * spec.state_size &&
-                      plan.scores.size() == static_cast<std::size_t>(s.samples) &&
-                      plan.violations.size() == plan.scores.size() &&
+                      plan.scores.size() == count && plan.violations.size() == plan.scores.size() &&
                       plan.chosen_actions.size() == s.chosen.size();
     if (!room) return Status::wrong_size;
     const Status status = s.check(observation, {.context = context});
@@ -275,13 +286,13 @@ Status Planner::plan(std::span<const float> observation, Plan& plan,
 
 Plan Planner::make_plan() const {
     const ModelSpec& spec = state_->engine.spec();
-    const auto samples = static_cast<std::size_t>(state_->samples);
-    const std::size_t steps = samples * spec.horizon;
+    const auto count = static_cast<std::size_t>(state_->candidates());
+    const std::size_t steps = count * spec.horizon;
     return {0,
             std::vector<float>(steps * spec.action_size),
             std::vector<float>(steps * spec.state_size),
-            std::vector<float>(samples),
-            std::vector<float>(samples),
+            std::vector<float>(count),
+            std::vector<float>(count),
             std::vector<float>(state_->chosen.size()),
             Level{}};
 }
@@ -318,6 +329,7 @@ const Level& Planner::level() const noexcept { return state_->level; }
 Source Planner::source() const noexcept { return state_->source; }
 const ModelSpec& Planner::spec() const noexcept { return state_->engine.spec(); }
 int Planner::num_samples() const noexcept { return state_->samples; }
+int Planner::num_candidates() const noexcept { return state_->candidates(); }
 int Planner::action_chunk() const noexcept { return state_->chunk; }
 int Planner::num_elites() const noexcept { return state_->elites; }
 

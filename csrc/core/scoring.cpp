@@ -16,12 +16,6 @@ double gaussian_exponent(const Term& term, double state) {
     return -(distance * distance) / (2.0 * term.variance);
 }
 
-/// Order of ascending keys with everything that is not a number last: -1, 0 or 1.
-int compare(float a, float b) {
-    if (std::isnan(a) || std::isnan(b)) return int{std::isnan(a)} - int{std::isnan(b)};
-    return a < b ? -1 : int{a > b};
-}
-
 }  // namespace
 
 Objective::Objective(int state_size, int action_size, int horizon, int members, double discount,
@@ -167,6 +161,11 @@ double Objective::tie_break(const float* states, const double* log_reached, int 
         if (any) total += sign * (std::log(sum) + highest - std::log(members));
     }
     return total;
+}
+
+int Objective::compare(float a, float b) noexcept {
+    if (std::isnan(a) || std::isnan(b)) return int{std::isnan(a)} - int{std::isnan(b)};
+    return a < b ? -1 : int{a > b};
 }
 
 std::int64_t Objective::best(const float* scores, const float* violations, const float* tie_breaks,

@@ -47,6 +47,8 @@ public:
                         std::span<const LearnedPrediction> learned,
                         Scratch& scratch) const noexcept;
 
+    /// Order of ascending keys with everything that is not a number last: -1, 0 or 1.
+    static int compare(float a, float b) noexcept;
     /// Index of the best of `count` candidates, the first of exact equals; what is not a number
     /// ranks last.
     static std::int64_t best(const float* scores, const float* violations, const float* tie_breaks,

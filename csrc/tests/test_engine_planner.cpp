@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "counting_allocator.hpp"
 #include "dmpc/planner.hpp"
 #include "tiny_model.hpp"
 
@@ -141,6 +142,26 @@ void options_are_checked(const Model& model) {
     for (const double wrong : {-1e-3, std::nan("")}) {
         CHECK(contains(refusal({.deadline_s = wrong}), "deadline_s"));
     }
+    const auto searched = [&](const IteratedSearch& search) {
+        return refusal({.num_samples = 8, .search = search});
+    };
+    CHECK(contains(searched({.rounds = 0}), "search.rounds"));
+    CHECK(contains(searched({.parents = 9}), "search.parents"));
+    CHECK(contains(searched({.children = 3}), "search.children"));
+    for (const double wrong : {0.0, 1.6, std::nan("")}) {
+        CHECK(contains(searched({.angle = wrong}), "search.angle"));
+    }
+    CHECK(contains(refusal({.num_samples = 8, .deadline_s = 1.0, .search = IteratedSearch{}}),
+                   "deadline_s"));
+    Model student = model;
+    student.spec.provenance = R"({"distillation": {"proposal": {"pure_noise": 1.0}}})";
+    CHECK(contains(error_of<std::invalid_argument>([&] {
+                       Planner planner(student, {.num_samples = 8, .search = IteratedSearch{}});
+                   }),
+                   "pure noise alone"));
+    student.spec.provenance = R"({"distillation": {"proposal": {"pure_noise": 0.5}}})";
+    const Planner searching(student, {.num_samples = 8, .search = IteratedSearch{}});
+    CHECK(searching.num_samples() == 8 && searching.num_candidates() == 16);
     Planner planner(model, {.num_samples = 4});
     const Term outside{.kind = TermKind::speed, .index = 3};
     CHECK(contains(error_of<std::invalid_argument>([&] { planner.set_objective({&outside, 1}); }),
@@ -174,6 +195,51 @@ void a_deadline_cuts_a_plan(const Model& model) {
     CHECK(std::isfinite(plan.scores[plan.best]));
 }
 
+void further_rounds_rank_with_the_first(const Model& model) {
+    // Seven children of three parents are two each.
+    const IteratedSearch search{.rounds = 2, .angle = 0.5, .parents = 3, .children = 7};
+    Planner plain(model, {.num_samples = 8}),
+        searching(model, {.num_samples = 8, .search = search});
+    Plan first = plain.make_plan(), all = searching.make_plan();
+    CHECK(searching.num_candidates() == 8 + 2 * 6 && all.scores.size() == 20);
+    CHECK(plain.plan(observation(0), first, kContext) == Status::ok);
+    CHECK(searching.plan(observation(0), all, kContext) == Status::ok);
+    CHECK(std::equal(first.actions.begin(), first.actions.end(), all.actions.begin()));
+    CHECK(std::equal(first.states.begin(), first.states.end(), all.states.begin()));
+    for (const float score : all.scores) CHECK(score <= all.scores[all.best]);
+    CHECK(all.level.candidates == 20 && all.level.full == 20 && all.level.complete);
+    const float* chosen = all.actions.data() + all.best * 4 * 2;
+    CHECK(std::equal(chosen, chosen + 4 * 2, all.chosen_actions.begin()));
+    Vector action(2);
+    CHECK(searching.act(observation(0), action, {.context = kContext, .deadline_s = 1.0}) ==
+          Status::invalid_argument);
+    const Vector here = observation(0);
+    const long before = test::allocations.load();
+    CHECK(searching.act(here, action, {.context = kContext}) == Status::ok);
+    CHECK(test::allocations.load() == before);
+    CHECK(action == Vector(chosen, chosen + 2) && searching.level().candidates == 20);
+}
+
+void what_cannot_be_renoised_ends_the_search(const Model& model) {
+    // A scale at which the actions of some candidates overflow, and those of others do not.
+    Model wide = model;
+    wide.spec.environment.action_low = wide.spec.environment.action_high = {{}, {}};
+    int ended = 0;
+    for (float scale = 3e38f; scale > 1e36f; scale /= 1.3f) {
+        wide.tensors.at("normalizer.action.scale").values.back() = scale;
+        const IteratedSearch search{.angle = 1e-3, .parents = 64};
+        Planner planner(wide, {.num_samples = 64, .search = search});
+        Plan plan = planner.make_plan();
+        if (planner.plan(observation(0), plan, kContext) != Status::ok) continue;
+        CHECK(plan.best < plan.level.candidates && std::isfinite(plan.scores[plan.best]));
+        if (plan.level.candidates == 128) continue;
+        ++ended;
+        CHECK(plan.level.candidates == 64 && plan.scores[127] == -INFINITY);
+        CHECK(std::isnan(plan.actions.back()) && std::isnan(plan.states.back()));
+    }
+    CHECK(ended > 0);
+}
+
 }  // namespace
 
 int main() {
@@ -188,5 +254,7 @@ int main() {
     options_are_checked(model);
     an_objective_changes_the_choice(model);
     a_deadline_cuts_a_plan(model);
+    further_rounds_rank_with_the_first(model);
+    what_cannot_be_renoised_ends_the_search(model);
     return 0;
 }

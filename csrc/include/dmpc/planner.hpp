@@ -5,7 +5,8 @@
 //
 // Loading may allocate and throw. `act` and `plan` do neither, take no lock, and answer with a
 // Status. Every array is float32 in environment units. S state size, A action size, F horizon,
-// N candidates. A planner is used by one thread at a time; several planners may live side by side.
+// N candidates of all rounds. A planner is used by one thread at a time; several planners may live
+// side by side.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "dmpc/iterated_search.hpp"
 #include "dmpc/level.hpp"
 #include "dmpc/model_file.hpp"
 #include "dmpc/objective.hpp"
@@ -53,9 +55,13 @@ struct PlannerOptions {
     /// longer than the deadline.
     /// Not while `set_objective` has set terms, which the policy does not know.
     bool fallback = true;
+    /// Rounds of candidates near the best ones after the first N; none without. With a deadline it
+    /// is refused, as a round is no level that could be left out.
+    std::optional<IteratedSearch> search{};
 };
 
-/// All candidates of one plan, copied out. Made by `Planner::make_plan`, which gives it room.
+/// All N candidates of one plan, those of further rounds last, copied out. Made by
+/// `Planner::make_plan`, which gives it room.
 struct Plan {
     std::int64_t best = 0;
     std::vector<float> actions;     // (N, F, A)
@@ -109,7 +115,8 @@ public:
     Source source() const noexcept;
 
     const ModelSpec& spec() const noexcept;
-    int num_samples() const noexcept;
+    int num_samples() const noexcept;     // of the first round
+    int num_candidates() const noexcept;  // of all rounds
     int action_chunk() const noexcept;
     int num_elites() const noexcept;
 
