@@ -7,6 +7,7 @@ robot on the ground.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from dmpc_fast.objectives import (
     evaluate,
     to_json,
 )
+from dmpc_fast.planning.iterated_search import IteratedSearch
+from dmpc_fast.planning.renoising import can_renoise
 from dmpc_fast.statistics import mean_and_error
 
 #: Of the paper's height reward, 5 exp(-(h - h*)^2 / (2 * 0.0005)).
@@ -43,6 +46,8 @@ VARIANCE, WEIGHT = 5e-4, 5.0
 SAMPLES = (16, 64, 256)
 #: Of the guided arms; chosen on four episodes of Walker2d from seed 300.
 GUIDE_WEIGHT, GUIDE_VALUE = 200.0, 0.1
+#: Of searching arms: first candidates for each parent.
+PER_PARENT = 4
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
 
 def arms(common: Common) -> list[Arm]:
     """Every target, its task without it, height targets with a guide, the hard limit and none; then
-    other candidate counts."""
+    as many candidates in two rounds, for proposals that can be re-noised; then other counts."""
     result = []
     usual = common.num_samples or 64
     for name, terms in (("free", SPARING), ("bounded", (*SPARING, LIMIT))):
@@ -106,15 +111,18 @@ def arms(common: Common) -> list[Arm]:
         task = next(target.task for target in TARGETS if target.model == model)
         result.append(_arm(common, f"{model}-learned", model, task, None, usual))
         result += [
-            _arm(common, target.name, model, task, target.terms, usual)
+            _arm(common, name, model, task, terms, usual)
             for target in TARGETS
             if target.model == model
+            for name, terms in _objectives_of(target)
         ]
-        result += [
-            _arm(common, f"{target.name}-guided", model, task, target.guided, usual)
-            for target in TARGETS
-            if target.model == model and isinstance(target.reward, GaussianTarget)
-        ]
+    for target in TARGETS:
+        if usual < 2 or not can_renoise(load_model(common.model(target.model)).spec):
+            continue
+        search = IteratedSearch(parents=max(1, usual // 2 // PER_PARENT))
+        for name, terms in _objectives_of(target):
+            place = (f"{name}-search", target.model, target.task, terms, usual // 2)
+            result.append(_arm(common, *place, search))
     for samples in SAMPLES:
         if samples != usual:
             result += [
@@ -124,6 +132,13 @@ def arms(common: Common) -> list[Arm]:
     return result
 
 
+def _objectives_of(target: Target) -> list[tuple[str, tuple[Term, ...]]]:
+    plain = [(target.name, target.terms)]
+    if not isinstance(target.reward, GaussianTarget):
+        return plain
+    return [*plain, (f"{target.name}-guided", target.guided)]
+
+
 def _arm(
     common: Common,
     name: str,
@@ -131,6 +146,7 @@ def _arm(
     task: str,
     terms: Sequence[Term] | None,
     samples: int,
+    search: IteratedSearch | None = None,
 ) -> Arm:
     path = common.model(model)
     settings = {
@@ -140,7 +156,9 @@ def _arm(
         "objective": to_json(terms),
         "num_samples": samples,
     }
-    return Arm(name, settings, lambda: measure(common, path, task, terms, samples))
+    if search is not None:
+        settings["search"] = dataclasses.asdict(search)
+    return Arm(name, settings, lambda: measure(common, path, task, terms, samples, search=search))
 
 
 def measure(
@@ -151,6 +169,7 @@ def measure(
     samples: int,
     *,
     modify: Sequence[str] = (),
+    search: IteratedSearch | None = None,
 ) -> dict[str, Any]:
     """Run episodes under an objective; what they reach of every target of the task."""
     settings = PlannerSettings(
@@ -161,7 +180,7 @@ def measure(
         num_elites=common.num_elites,
         objective=terms,
         seed=common.seed,
-        options=common.options(),
+        options={**common.options(), **({} if search is None else {"search": search})},
     )
     spec = load_model(model).spec
     keys = spec.environment.observation_keys
@@ -228,10 +247,15 @@ def beyond(states: Sequence[np.ndarray]) -> dict[str, Any]:
 
 
 def film(common: Common) -> list[Path]:
-    """The first episode of every target and of the hard limit as a film, made if it is not there."""
+    """The first episode of every target, with and without a guide, and of the hard limit as a film,
+    made if it is not there."""
     folder = common.out / "novel-reward" / "videos"
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = [(t.name, t.model, t.task, t.terms) for t in TARGETS]
+    wanted = [
+        (name, target.model, target.task, terms)
+        for target in TARGETS
+        for name, terms in _objectives_of(target)
+    ]
     wanted.append(("walker2d-bounded", "walker2d", "Walker2d-v5", (*SPARING, LIMIT)))
     paths = []
     for name, model, task, terms in wanted[: 1 if common.quick else None]:
@@ -274,14 +298,19 @@ def table(results: dict[str, dict[str, Any]]) -> list[str]:
     for target in TARGETS:
         base = results[f"{target.model}-learned"]["targets"][target.name]
         others = (f"{target.name}-{samples}" for samples in SAMPLES)
-        for name in (target.name, f"{target.name}-guided", *others):
+        guided = f"{target.name}-guided"
+        for name in (
+            target.name, f"{target.name}-search", guided, f"{guided}-search", *others
+        ):  # fmt: skip
             if name not in results:
                 continue
             row = results[name]["targets"][target.name]
-            samples = results[name]["settings"]["num_samples"]
-            label = f"{target.name}, guided" if name.endswith("-guided") else target.name
+            settings = results[name]["settings"]
+            label = f"{target.name}, guided" if name.startswith(guided) else target.name
+            count = settings["num_samples"]
+            shown = f"{count} + {count}" if "search" in settings else f"{count}"
             lines.append(
-                f"| {label} | {target.reward.target:g} | {samples} "
+                f"| {label} | {target.reward.target:g} | {shown} "
                 f"| {_shown(row['distance'], 3)} | {_shown(base['distance'], 3)} "
                 f"| {_shown(row['quantity'], 3)} | {_shown(row['peak'], 3)} "
                 f"| {_shown(row['reward_return'], 0)} | {_shown(base['reward_return'], 0)} "
