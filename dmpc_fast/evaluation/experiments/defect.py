@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from dmpc_fast.backends import registry
-from dmpc_fast.backends.base import CandidateGroup, PlanRequest
+from dmpc_fast.backends.base import Backend, CandidateGroup, PlanRequest
 from dmpc_fast.evaluation.collect import collect
 from dmpc_fast.evaluation.drive import drive
 from dmpc_fast.evaluation.environments import make_environment
@@ -21,6 +22,8 @@ from dmpc_fast.planning.planner import Planner
 MODEL, TASK = "walker2d", "Walker2d-v5"
 #: The paper's defect: the right ankle's torque is limited.
 DEFECT = "actuator[foot_joint].ctrlrange=-0.5,0.5"
+#: The same, as what a commanded action becomes: the ankle's place in it, and the limit.
+ANKLE, TORQUE_LIMIT = 2, 0.5
 #: Episodes of play data; the last is the paper's.
 PLAY_EPISODES = (1, 5, 20, 100)
 #: Seeds of episodes of play data, and of those that prediction errors are measured on; neither are
@@ -88,6 +91,20 @@ def adapted_model(common: Common, episodes: int) -> Trained:
 def ceiling_returns(common: Common, modify: Sequence[str]) -> tuple[list[float], list[int]]:
     """Returns and lengths of episodes planned with MuJoCo itself, changed alike, as the dynamics:
     the same proposals and the same learned objective."""
+    return _returns(
+        common, modify, lambda environment: true_objective(common, TrueFutures(environment))
+    )
+
+
+def told_returns(common: Common) -> tuple[list[float], list[int]]:
+    """Returns and lengths of episodes on the defective robot, planned with the unadapted dynamics given
+    what the weak ankle makes of each action: all of the defect, and nothing learned."""
+    return _returns(common, (DEFECT,), lambda _: told_objective(common))
+
+
+def _returns(
+    common: Common, modify: Sequence[str], objective: Callable[[Any], Callable[..., np.ndarray]]
+) -> tuple[list[float], list[int]]:
     model = load_model(common.model(MODEL))
     if model.spec.history != 1:
         raise ValueError(f"the ceiling needs a model of history 1, got {model.spec.history}")
@@ -103,7 +120,7 @@ def ceiling_returns(common: Common, modify: Sequence[str]) -> tuple[list[float],
     environment = make_environment(TASK, modify=modify)
     returns, lengths = [], []
     try:
-        planner.set_objective(true_objective(common, TrueFutures(environment)))
+        planner.set_objective(objective(environment))
         for episode in range(common.episodes):
             driven = drive(
                 environment,
@@ -122,16 +139,36 @@ def ceiling_returns(common: Common, modify: Sequence[str]) -> tuple[list[float],
 def true_objective(common: Common, truth: TrueFutures) -> Callable[..., np.ndarray]:
     """An objective for `Planner.set_objective`: the learned one on what truly follows from where the
     environment of `truth` now is."""
+
+    def true_states(_: Backend, __: PlanRequest, actions: np.ndarray) -> np.ndarray:
+        futures: np.ndarray = truth.roll(truth.now(), actions[0]).states[None]
+        return futures
+
+    return _learned_objective(common, true_states)
+
+
+def told_objective(common: Common) -> Callable[..., np.ndarray]:
+    """An objective for `Planner.set_objective`: the learned one on the states that the dynamics predict
+    for the torques that a weak ankle gives."""
+
+    def told_states(engine: Backend, request: PlanRequest, actions: np.ndarray) -> np.ndarray:
+        limited = actions.copy()
+        limited[..., ANKLE] = limited[..., ANKLE].clip(-TORQUE_LIMIT, TORQUE_LIMIT)
+        return engine.predict(request, limited)
+
+    return _learned_objective(common, told_states)
+
+
+def _learned_objective(
+    common: Common, futures: Callable[[Backend, PlanRequest, np.ndarray], np.ndarray]
+) -> Callable[..., np.ndarray]:
+    """The learned objective on the states (1, N, F, S) that `futures` gives for actions (1, N, F, A)."""
     model = load_model(common.model(MODEL))
     engine = registry.create(common.backend, model, dtype=common.dtype, **common.options())
 
-    def learned_on_true_states(
-        history: np.ndarray, states: np.ndarray, actions: np.ndarray
-    ) -> np.ndarray:
-        futures = truth.roll(truth.now(), actions)
-        size = model.spec.state_size
+    def objective(history: np.ndarray, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
         request = PlanRequest(
-            states=np.ascontiguousarray(history[None, :, :size], np.float32),
+            states=np.ascontiguousarray(history[None, :, : model.spec.state_size], np.float32),
             actions=np.zeros((1, 0, model.spec.action_size), np.float32),
             mask=np.zeros((1, 0), np.float32),
             context=np.zeros((1, model.spec.context), np.float32),
@@ -140,9 +177,9 @@ def true_objective(common: Common, truth: TrueFutures) -> Callable[..., np.ndarr
             plan_index=np.zeros(1, np.int64),
             groups=(CandidateGroup(len(actions)),),
         )
-        scores: np.ndarray = engine.score(
-            request, futures.states[None], np.ascontiguousarray(actions[None], np.float32)
-        )[0][0]
+        own = np.ascontiguousarray(actions[None], np.float32)
+        found = np.ascontiguousarray(futures(engine, request, own), np.float32)
+        scores: np.ndarray = engine.score(request, found, own)[0][0]
         return scores
 
-    return learned_on_true_states
+    return objective

@@ -18,8 +18,8 @@ from dmpc_fast.model_file import load_model
 
 
 def run(common: Common) -> dict[str, dict[str, Any]]:
-    """Healthy and before, then after 1 to 100 episodes of play, what is kept of the old robot, and
-    the ceiling."""
+    """Healthy and before, then after 1 to 100 episodes of play, what is kept of the old robot, the
+    ceiling, and the unadapted dynamics told of the defect."""
     settings = {**common.described(), "model_sha256": load_model(common.model(MODEL)).sha256}
     damaged = {**settings, "modify": DEFECT}
     arms = [
@@ -31,12 +31,17 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
         damaged,
         lambda: score_summary(TASK, *defect.ceiling_returns(common, (DEFECT,))),
     )
+    told = Arm(
+        "told",
+        damaged,
+        lambda: score_summary(TASK, *defect.told_returns(common)),
+    )
     # Most play first: it is what the target is about, and the ceiling with it.
     for count in reversed(play_episodes(common)):
         tuned = {**damaged, "play": count, "steps": common.finetune_steps}
         arms.append(Arm(f"after-{count}", tuned, _adapted(common, count, (DEFECT,))))
         if len(arms) == 3:
-            arms.append(ceiling)
+            arms += [ceiling, told]
     kept = {**settings, "play": play_episodes(common)[-1], "steps": common.finetune_steps}
     arms.append(Arm("healthy-after", kept, _adapted(common, play_episodes(common)[-1], ())))
     return run_arms(common.out / "novel-dynamics", arms, progress=common.progress)
