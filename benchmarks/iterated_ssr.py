@@ -62,7 +62,8 @@ class IteratedPolicy(ArmPolicy):
         if self.further is None:
             result = self.engine.plan(request)
         else:
-            result = self.further.run(self.engine.plan, request, self.spec)
+            first = self.engine.plan(request)
+            (result,), _ = self.further.run(self.engine.plan, [request], [first], self.spec)
         return elite_mean(result.actions, elites_of(result, self.elites))
 
     def _first_round(self, request: PlanRequest, slots: np.ndarray) -> PlanRequest:

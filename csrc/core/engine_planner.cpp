@@ -91,9 +91,6 @@ struct Planner::State {
         };
         engine.prepare(1, samples, 1, rows(Stage::proposal), rows(Stage::dynamics), true);
         if (options.search) {
-            if (std::isfinite(deadline_s)) {
-                throw std::invalid_argument("a search has no levels and cannot have a deadline_s");
-            }
             search.emplace(model.spec, *options.search, samples);
             search->prepare(engine);
         }
@@ -216,7 +213,7 @@ Status Planner::act(std::span<const float> observation, std::span<float> action,
     if (action.size() != size) return Status::wrong_size;
     if (const Status status = s.check(observation, situation); status != Status::ok) return status;
     const double due_s = situation.deadline_s.value_or(s.deadline_s);
-    if (!(due_s >= 0) || (s.search && std::isfinite(due_s))) return Status::invalid_argument;
+    if (!(due_s >= 0)) return Status::invalid_argument;
 
     std::copy(s.actions.begin(), s.actions.end(), s.replaced.begin());
     const std::span<float> last = s.last_action();

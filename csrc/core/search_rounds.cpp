@@ -19,6 +19,8 @@ constexpr double kPureNoise = 1.57079632679489662;  // pi/2
 // Added to the random stream's key with every round, since children have their parents' numbers
 // but must not have their noise: 2^64 over the golden ratio.
 constexpr std::uint64_t kKeyStep = 0x9E3779B97F4A7C15;
+// A round may take so many times as long as its candidates did in the round before.
+constexpr double kMargin = 1.25;
 
 int in_range(const char* name, int value, int low, int high) {
     if (value >= low && value <= high) return value;
@@ -51,8 +53,10 @@ bool jumps_from_pure_noise_alone(const ModelSpec& spec) {
 
 }  // namespace
 
-SearchRounds::SearchRounds(const ModelSpec& spec, const IteratedSearch& search, int samples)
+SearchRounds::SearchRounds(const ModelSpec& spec, const IteratedSearch& search, int samples,
+                           const Clock& clock)
     : search_(search),
+      clock_(clock),
       samples_(samples),
       states_of_plan_(spec.horizon * spec.state_size),
       actions_of_plan_(spec.horizon * spec.action_size) {
@@ -108,18 +112,29 @@ Status SearchRounds::run(Engine& engine, const PlanRequest& first,
             .level = level};
     };
 
+    const std::int64_t begin_ns = clock_.now();
     std::int64_t best = 0;
     Level level{};
     Status status = engine.plan(first, part(0, &best, &level));
     if (status != Status::ok) return status;
-    int count = samples_;
+    int count = samples_, before = samples_;
+    double began = 0;
     const CandidateGroup group{.count = children_,
                                .proposal = &sampler_,
                                .dynamics = first.groups.front().dynamics,
                                .start = start_.data()};
-    for (int round = 1; round <= search_.rounds; ++round) {
+    const int rounds = level.complete ? search_.rounds : 0;
+    for (int round = 1; round <= rounds; ++round) {
+        const double now = clock_.since(begin_ns);
+        if (now + kMargin * (now - began) * children_ / before > first.deadline_s) {
+            level.complete = false;
+            break;
+        }
+        began = now;
+        before = children_;
         if (!choose_parents(actions, scores, violations, count)) break;
         PlanRequest next = first;
+        next.deadline_s = std::numeric_limits<double>::infinity();
         next.seed += static_cast<std::uint64_t>(round) * kKeyStep;
         next.groups = {&group, 1};
         std::int64_t found = 0;
@@ -144,7 +159,8 @@ Status SearchRounds::run(Engine& engine, const PlanRequest& first,
     }
     std::fill(scores + done, scores + all, -infinity);
     std::fill(violations + done, violations + all, infinity);
-    level.candidates = level.full = count;
+    if (rounds > 0) level.candidates = level.full = count;
+    level.missed = clock_.since(begin_ns) > first.deadline_s;
     if (output.best) *output.best = best;
     if (output.level) *output.level = level;
     if (output.run_actions) {

@@ -14,16 +14,19 @@ class SearchRounds {
 public:
     /// Throws std::invalid_argument where `search` is out of range for `samples` first candidates,
     /// or the model's proposal cannot denoise what was re-noised.
-    SearchRounds(const ModelSpec& spec, const IteratedSearch& search, int samples);
+    SearchRounds(const ModelSpec& spec, const IteratedSearch& search, int samples,
+                 const Clock& clock = {});
 
     /// Candidates of all rounds.
     int candidates() const { return samples_ + search_.rounds * children_; }
     /// Makes room in `engine`, so that `run` allocates nothing; throws std::bad_alloc.
     void prepare(Engine& engine) const;
 
-    /// All candidates of all rounds, those of `first`, a request for one robot without a deadline,
-    /// first. Arrays of `output` have room for all; where re-noising finds no finite actions, the
-    /// rest of them is NaN and scores -infinity. `levels` and `tie_breaks` are not given.
+    /// All candidates of all rounds, those of `first`, a request for one robot, first. Under its
+    /// deadline a further round begins where the one before left nothing out and it should be ready
+    /// in time; it is made as a whole or not at all. Arrays of `output` have room for all rounds;
+    /// of those that are not made, for that or because no parent has finite actions, trajectories
+    /// are NaN and scores -infinity. `levels` and `tie_breaks` are not given.
     Status run(Engine& engine, const PlanRequest& first, const PlanOutput& output) noexcept;
 
 private:
@@ -31,6 +34,7 @@ private:
                         int count) noexcept;
 
     IteratedSearch search_;
+    Clock clock_;
     int samples_, children_, states_of_plan_, actions_of_plan_;
     SamplerSpec sampler_;                     // of further rounds
     std::vector<float> start_;                // (children, F, A)

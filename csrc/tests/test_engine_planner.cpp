@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "core/search_rounds.hpp"
 #include "counting_allocator.hpp"
 #include "dmpc/planner.hpp"
 #include "tiny_model.hpp"
@@ -151,8 +152,6 @@ void options_are_checked(const Model& model) {
     for (const double wrong : {0.0, 1.6, std::nan("")}) {
         CHECK(contains(searched({.angle = wrong}), "search.angle"));
     }
-    CHECK(contains(refusal({.num_samples = 8, .deadline_s = 1.0, .search = IteratedSearch{}}),
-                   "deadline_s"));
     Model student = model;
     student.spec.provenance = R"({"distillation": {"proposal": {"pure_noise": 1.0}}})";
     CHECK(contains(error_of<std::invalid_argument>([&] {
@@ -211,13 +210,66 @@ void further_rounds_rank_with_the_first(const Model& model) {
     const float* chosen = all.actions.data() + all.best * 4 * 2;
     CHECK(std::equal(chosen, chosen + 4 * 2, all.chosen_actions.begin()));
     Vector action(2);
-    CHECK(searching.act(observation(0), action, {.context = kContext, .deadline_s = 1.0}) ==
-          Status::invalid_argument);
     const Vector here = observation(0);
     const long before = test::allocations.load();
     CHECK(searching.act(here, action, {.context = kContext}) == Status::ok);
     CHECK(test::allocations.load() == before);
     CHECK(action == Vector(chosen, chosen + 2) && searching.level().candidates == 20);
+}
+
+void a_deadline_leaves_rounds_out(const Model& model) {
+    const IteratedSearch search{.rounds = 3, .parents = 2, .children = 4};
+    Planner free(model, {.num_samples = 80, .search = search}),
+        ample(model, {.num_samples = 80, .deadline_s = 1e6, .search = search}),
+        hasty(model, {.num_samples = 80, .deadline_s = 0.0, .fallback = false, .search = search});
+    CHECK(episode(free, 3) == episode(ample, 3));
+    CHECK(ample.level().complete && !ample.level().missed && ample.level().candidates == 92);
+    Plan plan = hasty.make_plan();
+    CHECK(hasty.plan(observation(0), plan, kContext) == Status::ok);
+    CHECK(plan.level.candidates > 0 && plan.level.candidates < 80);
+    CHECK(!plan.level.complete && plan.level.missed && plan.scores[91] == -INFINITY);
+}
+
+/// A clock that is a second later at every reading.
+struct Ticking {
+    std::int64_t now = 0;
+    Clock clock() {
+        return {.read =
+                    [](void* self) noexcept {
+                        return static_cast<Ticking*>(self)->now += 1'000'000'000;
+                    },
+                .context = this};
+    }
+};
+
+void as_many_rounds_as_there_is_time_for(const Model& model) {
+    const IteratedSearch search{.rounds = 4, .parents = 2, .children = 4};
+    Ticking time;
+    Engine engine(model.spec,
+                  [&](const std::string& name) { return model.tensor(name).values.data(); }, {});
+    SearchRounds rounds(model.spec, search, 4, time.clock());
+    const CandidateGroup group{.count = 4};
+    const Vector states(6), actions(2), mask(1);
+    const std::int64_t robot = 0, index = 0;
+    std::vector<float> scores(20);
+    // A round takes a second and is given one and a quarter; the deadline is the planner's own, not
+    // the engine's, whose clock is the machine's.
+    for (const auto& [deadline, candidates] : {std::pair{2.0, 4}, {2.5, 8}, {3.5, 12}, {1e9, 20}}) {
+        Level level;
+        const PlanRequest request{.states = states.data(),
+                                  .actions = actions.data(),
+                                  .mask = mask.data(),
+                                  .context = kContext.data(),
+                                  .robot_ids = &robot,
+                                  .plan_index = &index,
+                                  .groups = {&group, 1},
+                                  .deadline_s = deadline};
+        CHECK(rounds.run(engine, request, {.scores = scores.data(), .level = &level}) ==
+              Status::ok);
+        CHECK(level.candidates == candidates && level.full == candidates);
+        CHECK(level.complete == (candidates == 20));
+        for (int i = candidates; i < 20; ++i) CHECK(scores[i] == -INFINITY);
+    }
 }
 
 void what_cannot_be_renoised_ends_the_search(const Model& model) {
@@ -255,6 +307,8 @@ int main() {
     an_objective_changes_the_choice(model);
     a_deadline_cuts_a_plan(model);
     further_rounds_rank_with_the_first(model);
+    a_deadline_leaves_rounds_out(model);
+    as_many_rounds_as_there_is_time_for(model);
     what_cannot_be_renoised_ends_the_search(model);
     return 0;
 }

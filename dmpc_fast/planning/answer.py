@@ -43,18 +43,29 @@ class Answerer:
         single: bool,
         num_elites: int,
         search: IteratedSearch | None = None,
+        rounds: int | None = None,
         due_time: float | None = None,
     ) -> Plan:
         """Run the requests and put their results together in the order of their rows.
 
-        search: how each goes on. due_time: when the plan should be ready, as `time.perf_counter`
-        counts; None with a search. Raises RuntimeError where no candidate has finite actions and a
-        score.
+        search: how each goes on. rounds: of the search that are made, all of them where None.
+        due_time: when the plan should be ready, as `time.perf_counter` counts. Raises RuntimeError
+        where no candidate has finite actions and a score.
         """
+        began = time.perf_counter()
+        results, made = _run(live, requests, objective, due_time)
         if search is None:
-            results, made = _run(live, requests, objective, due_time)
+            rounds = None
         else:
-            results, made = self._searched(live, requests, objective, search), tuple(requests)
+            results, rounds = search.run(
+                lambda request: rank(live.engine, request, objective),
+                [request for _, request in requests],
+                results,
+                self._spec,
+                rounds=rounds,
+                began=began,
+                due_time=due_time,
+            )
         merged = merge(results, [rows for rows, _ in requests])
         actions, states = _float32(merged.actions), _float32(merged.states)
         scores, violations = _float32(merged.scores), _float32(merged.violations)
@@ -77,6 +88,7 @@ class Answerer:
             None if objective is None else objective_name(objective),
             num_elites,
             search,
+            rounds,
             made,
         )
         if single:
@@ -88,18 +100,6 @@ class Answerer:
             chosen[:, 0], merged.best, actions, states, scores, violations, chosen, expected, level,
             origin,
         )  # fmt: skip
-
-    def _searched(
-        self,
-        live: LiveModel,
-        requests: Sequence[Part],
-        objective: Objective | None,
-        search: IteratedSearch,
-    ) -> list[PlanResult]:
-        def plan(request: PlanRequest) -> PlanResult:
-            return rank(live.engine, request, objective)
-
-        return [search.run(plan, request, self._spec) for _, request in requests]
 
     def _level(
         self, results: Sequence[PlanResult], requests: Sequence[Part], *, late: bool

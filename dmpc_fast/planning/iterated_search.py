@@ -8,7 +8,8 @@ denoised again, which leaves them plausible, and everything is ranked together.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ from dmpc_fast.spec import ModelSpec, SamplerSpec
 MAX_ROUNDS = 64
 #: Added to the random stream's key with every round: 2^64 over the golden ratio.
 KEY_STEP = 0x9E3779B97F4A7C15
+#: A round may take so many times as long as its candidates did in the round before.
+MARGIN = 1.25
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ class IteratedSearch:
     rounds: further ones. angle: noise angle in radians, in (0, pi/2), to which parents are re-noised;
     small keeps them. parents: how many of the best so far have children. children: of a round, shared
     out evenly (rounded down) among the parents; None for as many as the first candidates.
+
+    Under a deadline a further round begins where the one before left nothing out and it should be
+    ready in time; it is made as a whole or not at all.
 
     A teacher's proposal knows every angle. A student's must have learned to jump from below pure noise
     (``dmpc-fast distill --loss proposal.pure_noise=0.5``), and knows its teacher's angles best.
@@ -61,24 +67,59 @@ class IteratedSearch:
     def run(
         self,
         plan: Callable[[PlanRequest], PlanResult],
-        request: PlanRequest,
+        requests: Sequence[PlanRequest],
+        first: Sequence[PlanResult],
         spec: ModelSpec,
-    ) -> PlanResult:
-        """All candidates of all rounds, the first round's first, in one result.
+        *,
+        rounds: int | None = None,
+        began: float = 0.0,
+        due_time: float | None = None,
+    ) -> tuple[list[PlanResult], int]:
+        """For each request all candidates of all its rounds, the first round's first, in one result;
+        and the number of further rounds, which is the same for all.
 
-        plan: what makes and ranks the candidates of a request, here and in every further round.
+        plan: what makes and ranks the candidates of a request. first: what it made of `requests`, from
+        `began` on. rounds: to make, fewer than the search's own where a deadline had left some out.
+        due_time: when all should be ready; both times as `time.perf_counter` counts.
         """
-        found = plan(request)
-        level = found.level or Level.of_all(spec, request)
-        for number in range(self.rounds):
-            children = self._children(request, found, spec, number + 1)
-            if children is None:
+        found, made = list(first), 0
+        levels = [
+            result.level or Level.of_all(spec, request)
+            for result, request in zip(first, requests, strict=True)
+        ]
+        if not all(level.complete for level in levels):
+            return found, 0
+        wanted = self.rounds if rounds is None else rounds
+        cut, before = wanted < self.rounds, requests[0].num_samples
+        own = self._share(requests[0]) * self.parents
+        for number in range(1, wanted + 1):
+            now = time.perf_counter()
+            if due_time is not None and now + MARGIN * (now - began) * own / before > due_time:
+                cut = True
                 break
-            found = _joined(found, plan(children))
-        count = found.scores.shape[1]
-        return dataclasses.replace(
-            found, level=dataclasses.replace(level, candidates=count, full=count)
-        )
+            children = [
+                child
+                for request, result in zip(requests, found, strict=True)
+                if (child := self._children(request, result, spec, number)) is not None
+            ]
+            if len(children) < len(requests):
+                break
+            began, before, made = now, own, number
+            found = [
+                _joined(result, plan(child)) for result, child in zip(found, children, strict=True)
+            ]
+        count = requests[0].num_samples + made * own
+        return [
+            dataclasses.replace(
+                result,
+                level=dataclasses.replace(level, candidates=count, full=count, complete=not cut),
+            )
+            for result, level in zip(found, levels, strict=True)
+        ], made
+
+    def _share(self, request: PlanRequest) -> int:
+        """Children of one parent."""
+        return (self.children or request.num_samples) // self.parents
 
     def _children(
         self, request: PlanRequest, found: PlanResult, spec: ModelSpec, number: int
@@ -89,7 +130,7 @@ class IteratedSearch:
         if not np.isfinite(best).all():
             return None
         first = request.groups[0]
-        each = (self.children or request.num_samples) // self.parents
+        each = self._share(request)
         own = first.proposal or spec.stages["proposal"].sampler
         assert own is not None  # the spec gives the proposal one
         below = tuple(angle for angle in own.angles if angle < self.angle)

@@ -21,7 +21,8 @@ RECORD_VERSION = 2
 class Origin:
     """Where a plan comes from: model (sha256 of its file), backend, dtype, whether it is of a
     planner without `num_robots`, the name of a callable objective, how many candidates' mean is run,
-    how the search went on, and the requests made, each with the rows of the plan that it filled."""
+    how the search went on and in how many rounds, and the requests made, each with the rows of the
+    plan that it filled."""
 
     model: str
     backend: str
@@ -30,6 +31,7 @@ class Origin:
     custom_objective: str | None
     num_elites: int
     search: IteratedSearch | None
+    rounds: int | None
     requests: tuple[tuple[np.ndarray, PlanRequest], ...]
 
 
@@ -42,8 +44,9 @@ class Plan:
     0 where every constraint holds. chosen_actions (F, A) and chosen_states (F, S): the trajectory
     that is run, of the best candidate or the mean of the elites'. With `num_robots` every array has
     that leading dimension. With an `IteratedSearch` N counts the candidates of all its rounds, the first
-    round's first. level: how far the plan got; candidates that a deadline left out have NaN
-    trajectories, score -infinity and violation infinity.
+    round's first; rounds that a deadline left out have none. level: how far the plan got; candidates
+    that a deadline left out of the first round have NaN trajectories, score -infinity and violation
+    infinity.
     """
 
     action: np.ndarray
@@ -69,6 +72,7 @@ class Plan:
             "custom_objective": origin.custom_objective,
             "num_elites": origin.num_elites,
             "search": None if origin.search is None else dataclasses.asdict(origin.search),
+            "rounds": origin.rounds,
             "requests": [
                 {"rows": rows.tolist(), **_request_to_json(request)}
                 for rows, request in origin.requests
@@ -127,6 +131,14 @@ def recorded_search(record: dict[str, Any]) -> IteratedSearch | None:
         return IteratedSearch(**data)
     except TypeError as error:
         raise ValueError(f"the record's search is none: {error}") from None
+
+
+def recorded_rounds(record: dict[str, Any], search: IteratedSearch | None) -> int | None:
+    """How many rounds of its search a record's plan had. Raises ValueError for nonsense."""
+    made = record.get("rounds")
+    if made is None or search is None:
+        return None
+    return inputs.integer("the record's rounds", made, 0, search.rounds)
 
 
 _FLOATS = ("states", "actions", "mask", "context")

@@ -26,7 +26,13 @@ from dmpc_fast.planning import inputs
 from dmpc_fast.planning.answer import Answerer
 from dmpc_fast.planning.iterated_search import IteratedSearch
 from dmpc_fast.planning.live_model import LiveModel, Replacement
-from dmpc_fast.planning.plan import Plan, recorded_elites, recorded_search, requests_of
+from dmpc_fast.planning.plan import (
+    Plan,
+    recorded_elites,
+    recorded_rounds,
+    recorded_search,
+    requests_of,
+)
 from dmpc_fast.planning.ranking import Objective, objective_name
 from dmpc_fast.planning.reaction import CARRIED, PLANNED, POLICY, Reaction, reactions
 from dmpc_fast.planning.renoising import check_renoising
@@ -150,10 +156,10 @@ class Planner:
             proposal_sampler, dynamics_sampler: in place of the file's.
             warm_start: keep part of the previous plan; None starts every plan from pure noise. A
                 student must have learned to jump from below it, as for `search`.
-            search: rounds of candidates near the best ones; None for the first N alone. Has no levels
-                that a deadline could choose from, so that the two together are refused.
+            search: rounds of candidates near the best ones; None for the first N alone.
             deadline_s: seconds within which a plan should be ready; what there is no time for is left
-                out, steps first and then candidates, and `Plan.level` says how far it got. The
+                out, rounds of a search first, then steps, then candidates, and `Plan.level` says how
+                far it got. The
                 backend ``cpu`` keeps deadlines, for objectives that are no callables.
             mode: ``plan``, or ``policy`` to act by the model's reactive policy, which knows the
                 learned objective alone.
@@ -353,13 +359,15 @@ class Planner:
         requests = requests_of(
             record, self.spec, live.sha256, custom_objective=objective is not None
         )
+        search = recorded_search(record)
         return self._answerer.answer(
             live,
             requests,
             objective,
             single=bool(record.get("single")),
             num_elites=recorded_elites(record),
-            search=recorded_search(record),
+            search=search,
+            rounds=recorded_rounds(record, search),
         )
 
     def _slots(self, robots: Sequence[int] | np.ndarray | None) -> np.ndarray:
@@ -401,11 +409,6 @@ class Planner:
             raise ValueError(
                 f"deadline_s is {limit} but the objective {objective_name(self._objective)} is a "
                 "callable, which cannot be cut short"
-            )
-        if self.search is not None:
-            raise ValueError(
-                f"deadline_s is {limit} but {self.search} has no levels that a deadline could choose "
-                "from: give one of the two"
             )
         return time.perf_counter() + limit
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -87,6 +89,50 @@ def test_records_replay_bit_for_bit(rng: np.random.Generator, custom: bool) -> N
         planner.replay(record, nearest if custom else None)
 
 
+def test_a_deadline_leaves_rounds_out(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, search = teacher(rng), IteratedSearch(rounds=3, parents=2, children=4)
+    planner = Planner.load(model, backend="cpu", num_samples=6, search=search)
+    obs = rng.normal(size=model.spec.state_size)
+    free, ample = planner.plan(obs), planner.plan(obs, deadline_s=60.0)
+    same(free, ample)
+    assert free.level == ample.level and free.record() == ample.record()
+    assert free.level.complete and free.level.candidates == 18
+
+    # A clock of its own: every reading is a second after the one before.
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
+    plan = planner.plan(obs, deadline_s=5.0)
+    monkeypatch.undo()
+    assert 6 < plan.level.candidates < 18 and plan.level.full == plan.level.candidates
+    assert not plan.level.complete
+    count = plan.level.candidates
+    assert plan.scores.shape == (count,)
+    np.testing.assert_array_equal(plan.actions, free.actions[:count])
+    again = Planner.load(model, backend="cpu").replay(json.loads(json.dumps(plan.record())))
+    same(plan, again)
+    assert again.level == dataclasses.replace(plan.level, missed=False)
+    with pytest.raises(ValueError, match="the record's rounds"):
+        planner.replay({**plan.record(), "rounds": 4})
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_no_time_leaves_the_first_round(rng: np.random.Generator, warm: bool) -> None:
+    model = teacher(rng)
+    planner = Planner.load(
+        model, backend="cpu", num_samples=100, num_robots=2, search=IteratedSearch(),
+        warm_start=WarmStart() if warm else None, fallback=False,
+    )  # fmt: skip
+    for _ in range(2):
+        planner.act(rng.normal(size=(2, model.spec.state_size)), deadline_s=0.0)
+        plan = planner.last_plan
+        assert plan is not None
+        assert plan.scores.shape == (2, 100)
+        assert plan.level.candidates < 100 and plan.level.missed and not plan.level.complete
+        same(plan, planner.replay(json.loads(json.dumps(plan.record()))))
+
+
 def test_several_robots_plan_as_each_would_alone(rng: np.random.Generator) -> None:
     model, search = teacher(rng), IteratedSearch(rounds=2, parents=2)
     obs = rng.normal(size=(3, model.spec.state_size))
@@ -107,11 +153,6 @@ def test_refusals(rng: np.random.Generator) -> None:
             IteratedSearch(**wrong)
     with pytest.raises(ValueError, match="the 3 candidates, got 4"):
         Planner.load(model, num_samples=3, search=IteratedSearch())
-    with pytest.raises(ValueError, match="no levels"):
-        Planner.load(model, num_samples=8, search=IteratedSearch(), deadline_s=0.01)
-    planner = Planner.load(model, num_samples=8, search=IteratedSearch())
-    with pytest.raises(ValueError, match="no levels"):
-        planner.act(np.zeros(model.spec.state_size), deadline_s=0.01)
     provenance = {"distillation": {"proposal": {"pure_noise": 1.0}}}
     student = dataclasses.replace(
         model, spec=dataclasses.replace(model.spec, provenance=provenance)

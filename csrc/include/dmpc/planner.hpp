@@ -47,16 +47,16 @@ struct PlannerOptions {
     /// Seconds between the caller's actions; one other than the model's is refused.
     std::optional<double> control_period_s{};
     /// Seconds from a call within which its plan should be ready. What there is no time for is left
-    /// out, steps first and then candidates; `Planner::level` says how far it got. Plans differ
-    /// from run to run where that happens.
+    /// out, rounds of a search first, then steps, then candidates; `Planner::level` says how far it
+    /// got. Plans differ from run to run where that happens.
     double deadline_s = std::numeric_limits<double>::infinity();
     Mode mode = Mode::plan;
     /// Whether the policy, where the model has one, answers when even the least plan should take
     /// longer than the deadline.
     /// Not while `set_objective` has set terms, which the policy does not know.
     bool fallback = true;
-    /// Rounds of candidates near the best ones after the first N; none without. With a deadline it
-    /// is refused, as a round is no level that could be left out.
+    /// Rounds of candidates near the best ones after the first N; none without. What a deadline has
+    /// no time for is left out from the last round on.
     std::optional<IteratedSearch> search{};
 };
 
