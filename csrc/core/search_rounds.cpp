@@ -126,13 +126,10 @@ Status SearchRounds::run(Engine& engine, const PlanRequest& first,
     const int rounds = level.complete ? search_.rounds : 0;
     for (int round = 1; round <= rounds; ++round) {
         const double now = clock_.since(begin_ns);
-        if (now + kMargin * (now - began) * children_ / before > first.deadline_s) {
-            level.complete = false;
-            break;
-        }
+        if (now + kMargin * (now - began) * children_ / before > first.deadline_s) break;
+        if (!choose_parents(actions, scores, violations, count)) break;
         began = now;
         before = children_;
-        if (!choose_parents(actions, scores, violations, count)) break;
         PlanRequest next = first;
         next.deadline_s = std::numeric_limits<double>::infinity();
         next.seed += static_cast<std::uint64_t>(round) * kKeyStep;
@@ -159,7 +156,10 @@ Status SearchRounds::run(Engine& engine, const PlanRequest& first,
     }
     std::fill(scores + done, scores + all, -infinity);
     std::fill(violations + done, violations + all, infinity);
-    if (rounds > 0) level.candidates = level.full = count;
+    if (rounds > 0) {
+        level.candidates = level.full = count;
+        level.complete = count == candidates();
+    }
     level.missed = clock_.since(begin_ns) > first.deadline_s;
     if (output.best) *output.best = best;
     if (output.level) *output.level = level;

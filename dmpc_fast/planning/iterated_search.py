@@ -89,13 +89,10 @@ class IteratedSearch:
         ]
         if not all(level.complete for level in levels):
             return found, 0
-        wanted = self.rounds if rounds is None else rounds
-        cut, before = wanted < self.rounds, requests[0].num_samples
-        own = self._share(requests[0]) * self.parents
-        for number in range(1, wanted + 1):
+        before, own = requests[0].num_samples, self._share(requests[0]) * self.parents
+        for number in range(1, (self.rounds if rounds is None else rounds) + 1):
             now = time.perf_counter()
             if due_time is not None and now + MARGIN * (now - began) * own / before > due_time:
-                cut = True
                 break
             children = [
                 child
@@ -108,11 +105,11 @@ class IteratedSearch:
             found = [
                 _joined(result, plan(child)) for result, child in zip(found, children, strict=True)
             ]
-        count = requests[0].num_samples + made * own
+        count, complete = requests[0].num_samples + made * own, made == self.rounds
         return [
             dataclasses.replace(
                 result,
-                level=dataclasses.replace(level, candidates=count, full=count, complete=not cut),
+                level=dataclasses.replace(level, candidates=count, full=count, complete=complete),
             )
             for result, level in zip(found, levels, strict=True)
         ], made
