@@ -52,7 +52,9 @@ class IteratedPolicy(ArmPolicy):
         if args.warm:
             check_renoising(model.spec, "--warm")
         target = target_named(args.target)
-        self.objective = None if target is None else target.terms
+        self.objective = None
+        if target is not None:
+            self.objective = target.guided if args.guided else target.terms
 
     def plan(self, request: PlanRequest, slots: np.ndarray) -> np.ndarray:
         return self.search(self._first_round(request, slots))
@@ -117,6 +119,7 @@ def main() -> None:
     parser.add_argument("--children", type=int, help="of a further round (default: candidates)")
     parser.add_argument("--warm", action="store_true", help="begin with the plan before")
     parser.add_argument("--target", help="a new reward in place of the learned objective")
+    parser.add_argument("--guided", action="store_true", help="with the guide of the guided arms")
     args = parser.parse_args()
     model, target = plannable(args.model), target_named(args.target)
     engine = registry.create("cpu", model, dtype=args.dtype, threads=1)
