@@ -6,23 +6,13 @@
 
 #include "dmpc/planner.hpp"
 #include "engine.hpp"
+#include "option_range.hpp"
 #include "search_rounds.hpp"
 
 namespace dmpc {
 namespace {
 
 constexpr int kDefaultSamples = 64;
-
-int in_range(const char* name, int value, int low, int high) {
-    if (value >= low && value <= high) return value;
-    throw std::invalid_argument(std::string(name)
-                                    .append(" must be from ")
-                                    .append(std::to_string(low))
-                                    .append(" to ")
-                                    .append(std::to_string(high))
-                                    .append(", got ")
-                                    .append(std::to_string(value)));
-}
 
 cpu::Precision precision(const std::string& dtype) {
     if (dtype == "float32") return cpu::Precision::float32;

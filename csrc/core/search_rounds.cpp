@@ -9,6 +9,7 @@
 
 #include "elites.hpp"
 #include "json.hpp"
+#include "option_range.hpp"
 #include "scoring.hpp"
 
 namespace dmpc {
@@ -21,18 +22,6 @@ constexpr double kPureNoise = 1.57079632679489662;  // pi/2
 constexpr std::uint64_t kKeyStep = 0x9E3779B97F4A7C15;
 // A round may take so many times as long as its candidates did in the round before.
 constexpr double kMargin = 1.25;
-
-int in_range(const char* name, int value, int low, int high) {
-    if (value >= low && value <= high) return value;
-    throw std::invalid_argument(std::string("search.")
-                                    .append(name)
-                                    .append(" must be from ")
-                                    .append(std::to_string(low))
-                                    .append(" to ")
-                                    .append(std::to_string(high))
-                                    .append(", got ")
-                                    .append(std::to_string(value)));
-}
 
 const json::Value* member(const json::Value* value, std::string_view key) {
     const auto* object = value ? value->get<json::Object>() : nullptr;
@@ -60,10 +49,10 @@ SearchRounds::SearchRounds(const ModelSpec& spec, const IteratedSearch& search, 
       samples_(samples),
       states_of_plan_(spec.horizon * spec.state_size),
       actions_of_plan_(spec.horizon * spec.action_size) {
-    in_range("rounds", search.rounds, 1, kMaxRounds);
-    in_range("parents", search.parents, 1, samples);
+    in_range("search.rounds", search.rounds, 1, kMaxRounds);
+    in_range("search.parents", search.parents, 1, samples);
     const int wanted =
-        in_range("children", search.children.value_or(samples), search.parents, kMaxSamples);
+        in_range("search.children", search.children.value_or(samples), search.parents, kMaxSamples);
     children_ = wanted / search.parents * search.parents;
     if (!(search.angle > 0 && search.angle < kPureNoise)) {
         throw std::invalid_argument("search.angle must lie in (0, pi/2), got " +
