@@ -36,8 +36,9 @@ CASES = (
     Case("all-terms", {**SMALL, "patch": 2, "members": 2}, robots=1, counts=(40,), terms=ALL_TERMS),
     Case("built-in-terms", SMALL, robots=1, counts=(9,), terms=ALL_TERMS[3:8]),
 )  # fmt: skip
-#: TF32 is torch's float32 with operands of 11 bits: its ceiling is that of bf16 by three bits less.
-BOUNDS = {**DTYPES, "tf32": (2.0**-10, 0.06 / 8)}
+#: TF32 is torch's float32 with operands cut, not rounded, to 11 bits: its unit is a whole last place,
+#: a quarter of bf16's half one, and so is its ceiling.
+BOUNDS = {**DTYPES, "tf32": (2.0**-10, DTYPES["bf16"][1] / 4)}
 
 
 def create(case: Case, dtype: str) -> tuple[Backend, PlanRequest]:
