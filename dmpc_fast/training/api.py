@@ -26,7 +26,7 @@ from dmpc_fast.training.run import (
     stored,
     warn_of_policy,
 )
-from dmpc_fast.training.settings import TrainingSettings
+from dmpc_fast.training.settings import TrainingSettings, on_device
 
 #: Optimiser steps per stage when none are given.
 DEFAULT_STEPS = {"proposal": 8000, "dynamics": 10000, "objective": 3000}
@@ -111,7 +111,9 @@ def train(
             training, spec = stored(out)
         else:
             trained = {name: n for name, n in _steps(steps).items() if name not in kept}
-            training = TrainingSettings(steps=trained, **{**TRAIN_DEFAULTS, **settings})
+            training = TrainingSettings(
+                steps=trained, **on_device({**TRAIN_DEFAULTS, **settings}, device)
+            )
             stages = preset_stages(
                 preset,
                 proposal_steps=proposal_steps,
@@ -205,7 +207,7 @@ def finetune(
         else:
             given = {**inherited(parent.spec, FINETUNE_INHERITED, "dynamics"), **settings}
             training = TrainingSettings(
-                steps={"dynamics": steps}, learning_rate=learning_rate, **given
+                steps={"dynamics": steps}, learning_rate=learning_rate, **on_device(given, device)
             )
             details = {
                 "recipe": "finetune",

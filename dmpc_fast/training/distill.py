@@ -24,7 +24,7 @@ from dmpc_fast.training.run import (
     stored,
     warn_of_policy,
 )
-from dmpc_fast.training.settings import TrainingSettings
+from dmpc_fast.training.settings import TrainingSettings, on_device
 from dmpc_fast.training.stage_loss import StageLoss
 from dmpc_fast.training.student import StudentLoss
 from dmpc_fast.training.student_recipe import (
@@ -86,7 +86,7 @@ def distill(
         ids = list(spec.provenance["datasets"])
     else:
         ids = [dataset] if isinstance(dataset, str) else list(dataset or datasets_of(teacher.spec))
-        given = {"learning_rate": learning_rate, **settings}
+        given = on_device({"learning_rate": learning_rate, **settings}, device)
         training = student_settings(teacher.spec, steps, given)
         evaluations = {"proposal": proposal_steps, "dynamics": dynamics_steps}
         losses = recipe_losses(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,15 +23,22 @@ CHOICES = {
 BFLOAT16_UNITS = ("avx512_bf16", "amx_bf16", "bf16")
 
 
-def fast_precision() -> Literal["float32", "bf16"]:
-    """The precision that this machine trains fastest in: without units for bfloat16, emulated
-    products take tens of times as long as float32's."""
+def fast_precision(device: str | None = None) -> Literal["float32", "bf16"]:
+    """The precision that a device, CUDA where present if None, trains fastest in: without units for
+    bfloat16, emulated products take tens of times as long as float32's."""
     import torch
 
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.device(place).type != "cpu":
+        return "bf16"
     features = torch.cpu.get_capabilities()
-    return (
-        "bf16" if torch.cuda.is_available() or any(map(features.get, BFLOAT16_UNITS)) else "float32"
-    )
+    return "bf16" if any(map(features.get, BFLOAT16_UNITS)) else "float32"
+
+
+def on_device(settings: Mapping[str, Any], device: str | None) -> dict[str, Any]:
+    """`settings` with the precision for `device` where they leave it open."""
+    given = {"precision": "auto", **settings}
+    return given if given["precision"] != "auto" else {**given, "precision": fast_precision(device)}
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,8 @@ class TrainingSettings:
     warmup: steps of linear warm-up; cosine decay to 0 follows. ema_decay: of the weights that
     ship, ramped up at the start. clip_norm: largest gradient norm. precision: of matrix products
     (autocast in bf16; weights, optimiser and residuals stay float32); auto becomes bf16 where a GPU or
-    the processor has units for it, else float32 (`fast_precision`). compile: torch.compile the
+    the processor has units for it, else float32 (`fast_precision`; `train`, `finetune` and `distill`
+    ask for their device's own, `on_device`). compile: torch.compile the
     loss. kernels: what computes the blocks of networks, torch or fused Triton kernels, which need a
     CUDA device. validation_fraction: share of episodes held out. checkpoint_every, validate_every: in
     steps. return_temperature: how strongly the proposal prefers episodes of high return, in standard

@@ -16,7 +16,7 @@ from dmpc_fast.model_file import load_model, save_model
 from dmpc_fast.spec import PolicySpec
 from dmpc_fast.training import stage_loss
 from dmpc_fast.training.api import finetune, train
-from dmpc_fast.training.settings import TrainingSettings
+from dmpc_fast.training.settings import TrainingSettings, on_device
 
 OPTIONS = {
     "preset": "tiny",
@@ -78,6 +78,11 @@ def test_precision_is_what_the_processor_has_units_for(
     assert settings.precision == expected
     # A run keeps its precision wherever it is continued.
     assert json.loads(settings.to_json())["precision"] == expected
+    # Beside a GPU, too, where the processor is asked for.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert on_device({}, "cpu") == {"precision": expected}
+    assert on_device({}, "cuda:1") == on_device({}, None) == {"precision": "bf16"}
+    assert on_device({"precision": "float32"}, "cuda") == {"precision": "float32"}
 
 
 def test_finetune_changes_the_dynamics_alone(dataset: str, tmp_path: Path) -> None:
