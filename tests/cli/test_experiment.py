@@ -87,7 +87,8 @@ def test_defect_before_and_after_adapting(tmp_path: Path, monkeypatch: pytest.Mo
         assert main(command) == 0
     folder = tmp_path / "r" / "novel-dynamics"
     table = (folder / "table.md").read_text(encoding="utf-8")
-    for arm in ("healthy", "before", "ceiling", "told", "after-3", "after-1", "healthy-after"):
+    robots, models = ("healthy", "healthy-after", "before"), ("ceiling", "unaware", "told")
+    for arm in (*robots, *models, "after-3", "after-1"):
         assert f"| {arm} |" in table
     healthy, after = (
         json.loads((folder / f"{arm}.json").read_text(encoding="utf-8"))["result"]

@@ -88,12 +88,22 @@ def adapted_model(common: Common, episodes: int) -> Trained:
     )
 
 
-def ceiling_returns(common: Common, modify: Sequence[str]) -> tuple[list[float], list[int]]:
-    """Returns and lengths of episodes planned with MuJoCo itself, changed alike, as the dynamics:
-    the same proposals and the same learned objective."""
-    return _returns(
-        common, modify, lambda environment: true_objective(common, TrueFutures(environment))
-    )
+def ceiling_returns(
+    common: Common, modify: Sequence[str], *, believed: Sequence[str] | None = None
+) -> tuple[list[float], list[int]]:
+    """Returns and lengths of episodes planned with MuJoCo itself as the dynamics: the same proposals
+    and the same learned objective.
+
+    modify: changes of the robot. believed: of the simulator that plans; the robot's where None.
+    """
+    simulated = make_environment(TASK, modify=modify if believed is None else believed)
+    with contextlib.closing(simulated):
+        simulator = TrueFutures(simulated)
+        return _returns(
+            common,
+            modify,
+            lambda environment: true_objective(common, TrueFutures(environment), simulator),
+        )
 
 
 def told_returns(common: Common) -> tuple[list[float], list[int]]:
@@ -136,12 +146,14 @@ def _returns(
     return returns, lengths
 
 
-def true_objective(common: Common, truth: TrueFutures) -> Callable[..., np.ndarray]:
-    """An objective for `Planner.set_objective`: the learned one on what truly follows from where the
-    environment of `truth` now is."""
+def true_objective(
+    common: Common, truth: TrueFutures, simulator: TrueFutures
+) -> Callable[..., np.ndarray]:
+    """An objective for `Planner.set_objective`: the learned one on what follows in `simulator` from
+    where the environment of `truth` now is."""
 
     def true_states(_: Backend, __: PlanRequest, actions: np.ndarray) -> np.ndarray:
-        futures: np.ndarray = truth.roll(truth.now(), actions[0]).states[None]
+        futures: np.ndarray = simulator.roll(truth.now(), actions[0]).states[None]
         return futures
 
     return _learned_objective(common, true_states)

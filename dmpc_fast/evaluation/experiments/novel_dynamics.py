@@ -19,7 +19,8 @@ from dmpc_fast.model_file import load_model
 
 def run(common: Common) -> dict[str, dict[str, Any]]:
     """Healthy and before, then after 1 to 100 episodes of play, what is kept of the old robot, the
-    ceiling, and the unadapted dynamics told of the defect."""
+    ceiling, exact physics of the healthy robot (unaware), and the unadapted dynamics told of the
+    defect."""
     settings = {**common.described(), "model_sha256": load_model(common.model(MODEL)).sha256}
     damaged = {**settings, "modify": DEFECT}
     arms = [
@@ -31,6 +32,11 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
         damaged,
         lambda: score_summary(TASK, *defect.ceiling_returns(common, (DEFECT,))),
     )
+    unaware = Arm(
+        "unaware",
+        damaged,
+        lambda: score_summary(TASK, *defect.ceiling_returns(common, (DEFECT,), believed=())),
+    )
     told = Arm(
         "told",
         damaged,
@@ -41,7 +47,7 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
         tuned = {**damaged, "play": count, "steps": common.finetune_steps}
         arms.append(Arm(f"after-{count}", tuned, _adapted(common, count, (DEFECT,))))
         if len(arms) == 3:
-            arms += [ceiling, told]
+            arms += [ceiling, unaware, told]
     kept = {**settings, "play": play_episodes(common)[-1], "steps": common.finetune_steps}
     arms.append(Arm("healthy-after", kept, _adapted(common, play_episodes(common)[-1], ())))
     return run_arms(common.out / "novel-dynamics", arms, progress=common.progress)
