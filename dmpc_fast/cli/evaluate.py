@@ -142,6 +142,13 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
             f"{'plan':10} {latency['median_ms']:9.2f} ms median, {latency['p99_ms']:.2f} ms p99, "
             f"for {latency['mean_robots_per_plan']:.1f} robots at once on average"
         )
+    if "throughput" in summary:
+        part = summary["throughput"]
+        lines.append(
+            f"{'throughput':10} {part['episodes_per_minute']:9.1f} episodes a minute, "
+            f"{part['steps_per_second']:.0f} steps a second, "
+            f"{100 * part['planning_share']:.0f} % of the time in plans"
+        )
     return lines
 
 

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import math
 import platform
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ class EvaluationResult:
     returns (E,): undiscounted. scores (E,): D4RL-normalised, None for tasks without references.
     lengths (E,), terminated (E,), seeds (E,). plan_times: what plans took,
     each for several robots at once. settings: all that was asked for. versions: of the software.
+    seconds: that all episodes took, start of workers included; None where nobody looked.
     """
 
     returns: np.ndarray
@@ -48,6 +50,7 @@ class EvaluationResult:
     plan_times: PlanTimes
     settings: dict[str, Any]
     versions: dict[str, str]
+    seconds: float | None = None
 
     def summary(self) -> dict[str, Any]:
         """Means, standard errors and quantiles, in plain numbers."""
@@ -60,6 +63,8 @@ class EvaluationResult:
         }
         if self.scores is not None:
             result["score"] = _distribution(self.scores)
+        if self.seconds is not None:
+            result["throughput"] = self._throughput(self.seconds)
         return result
 
     def to_json(self) -> str:
@@ -90,6 +95,17 @@ class EvaluationResult:
             "median_ms": 1e3 * float(median),
             "p99_ms": 1e3 * float(p99),
             "mean_robots_per_plan": float(np.mean(self.plan_times.robots)),
+        }
+
+    def _throughput(self, seconds: float) -> dict[str, Any]:
+        """How fast episodes came, and what share of the workers' time went into plans: what is left
+        are physics, policies, and the start of workers."""
+        spent = seconds * self.settings.get("workers", 1)
+        return {
+            "seconds": seconds,
+            "episodes_per_minute": 60 * len(self.returns) / seconds,
+            "steps_per_second": float(self.lengths.sum()) / seconds,
+            "planning_share": float(np.sum(self.plan_times.seconds)) / spent,
         }
 
 
@@ -148,6 +164,7 @@ def evaluate(
     task = RolloutTask(env_id, tuple(modify), planner, keys, seed, slots, max_steps)
     times = PlanTimes()
     found: list[Rollout] = []
+    begin = time.perf_counter()
     stream = rollouts(task, workers=workers, limit=episodes, times=times)
     with tqdm(total=episodes, unit="ep", desc=env_id, disable=None if progress else True) as bar:
         for rollout in stream:
@@ -174,7 +191,7 @@ def evaluate(
         "max_steps": max_steps,
         "planner_options": {name: repr(value) for name, value in planner.options.items()},
     }
-    return result_of(found, times, settings)
+    return result_of(found, times, settings, seconds=time.perf_counter() - begin)
 
 
 def slots_each(batch: int | None, workers: int) -> int:
@@ -197,9 +214,14 @@ def software_versions() -> dict[str, str]:
 
 
 def result_of(
-    found: Sequence[Rollout], times: PlanTimes, settings: dict[str, Any]
+    found: Sequence[Rollout],
+    times: PlanTimes,
+    settings: dict[str, Any],
+    *,
+    seconds: float | None = None,
 ) -> EvaluationResult:
-    """The result of these episodes, in any order; settings must name the `environment`."""
+    """The result of these episodes, in any order, which took `seconds`; settings must name the
+    `environment`."""
     found = sorted(found, key=lambda rollout: rollout.number)
     returns = np.array([rollout.episode_return for rollout in found])
     references = score_range(settings["environment"])
@@ -212,6 +234,7 @@ def result_of(
         plan_times=times,
         settings=settings,
         versions=software_versions(),
+        seconds=seconds,
     )
 
 

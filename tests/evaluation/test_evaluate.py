@@ -108,6 +108,10 @@ def test_a_result_is_json_with_all_that_was_asked(model: Path) -> None:
     # Three plans of six steps at most, the first of them left out.
     assert 1 <= summary["plan_latency"]["plans"] <= 2
     assert summary["plan_latency"]["p99_ms"] >= summary["plan_latency"]["median_ms"] > 0
+    throughput = summary["throughput"]
+    assert throughput["episodes_per_minute"] == pytest.approx(2 * 60 / result.seconds)
+    assert throughput["steps_per_second"] == pytest.approx(result.lengths.sum() / result.seconds)
+    assert 0 < throughput["planning_share"] < 1
     assert [term["term"] for term in settings["objective"]] == ["GaussianTarget", "ActionCost"]
     assert settings["num_samples"] == 3 and settings["action_chunk"] == 2
     assert "WarmStart" in settings["planner_options"]["warm_start"]
