@@ -179,7 +179,7 @@ private:
                            const QuantisedRows& out, int first, int rows) {
         const int padded = Vectors > 0 ? Vectors * kLanes : n.padded;
         for (int r = 0; r < rows; ++r, held += padded) {
-            std::uint8_t* bytes = out.row(first + r);
+            Byte* bytes = out.row(first + r);
             const F32 factor = splat(to_byte[r]);
             int i = 0;
 #pragma GCC unroll 8

@@ -55,6 +55,8 @@ inline std::uint32_t to_bfloat16(std::uint32_t word) {
     return (word + 0x7FFFu + ((word >> 16) & 1u)) >> 16;
 }
 
+#if defined(__AVX512F__)
+
 /// Pairs of consecutive depths share a 32-bit lane, the even one in the low half.
 struct Bfloat16 {
     using Element = std::uint16_t;
@@ -108,5 +110,28 @@ struct Bfloat16 {
         }
     }
 };
+
+#else
+
+/// Numbers are rounded to bfloat16 and held as float32, whose products of them are as exact:
+/// without AVX-512 taking pairs apart costs more than they save.
+struct Bfloat16 : Float32 {
+    static constexpr bool kRough = true;
+
+    static void put(Element* to, F32 value) {
+        const U32 word = bits<U32>(value);
+        store(to, (word + 0x7FFFu + ((word >> 16) & 1u)) & 0xFFFF0000u);
+    }
+    static void put(Element* to, F32 first, F32 second) {
+        put(to, first);
+        put(to + kLanes, second);
+    }
+    static void pack_column(const float* weight, int depth, Packed* to, int stride) {
+        for (int k = 0; k < depth; ++k) {
+            to[k * stride] = bits<float>(to_bfloat16(bits<std::uint32_t>(weight[k])) << 16);
+        }
+    }
+};
+#endif
 
 }  // namespace dmpc::cpu::DMPC_TARGET

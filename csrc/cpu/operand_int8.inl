@@ -4,31 +4,38 @@
 namespace dmpc::cpu::DMPC_TARGET {
 
 constexpr float kLargestByte = 127.0f;
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// Bytes are kept in 16 bits, whose pairs one instruction multiplies and adds. (That for bytes adds
+// in 16 bits, which two products overflow, and needs one side unsigned.)
+using Byte = std::int16_t;
+constexpr int kByteOffset = 0;
+inline void store_words(Byte* to, U32 words) { store_low_halves(to, words); }
+inline void store_words(Byte* to, U32 a, U32 b) { store_low_halves(to, a, b); }
+#else
+using Byte = std::uint8_t;
 // The dot product takes one side unsigned: activations are stored with this added, and what that
 // adds to a sum, kByteOffset times the column's sum of weights, is taken off again.
 constexpr int kByteOffset = 128;
+inline void store_words(Byte* to, U32 words) { store_low_bytes(to, words); }
+inline void store_words(Byte* to, U32 a, U32 b) { store_low_bytes(to, a, b); }
+#endif
 
 inline std::size_t quantised_bytes(int rows, int depth) {
     const auto count = static_cast<std::size_t>(rows);
-    return (count * sizeof(float) + 63) / 64 * 64 + count * static_cast<std::size_t>(depth);
+    return (count * sizeof(float) + 63) / 64 * 64 +
+           count * static_cast<std::size_t>(depth) * sizeof(Byte);
 }
 
-inline void put_bytes(std::uint8_t* to, F32 value, F32 to_byte) {
-    store_low_bytes(to, bits<U32>(value * to_byte + (kRounding + kByteOffset)));
+inline void put_bytes(Byte* to, F32 value, F32 to_byte) {
+    store_words(to, bits<U32>(value * to_byte + (kRounding + kByteOffset)));
 }
 
-inline void put_all_bytes(std::uint8_t* to, const F32 (&values)[1], F32 to_byte) {
+inline void put_all_bytes(Byte* to, const F32 (&values)[1], F32 to_byte) {
     put_bytes(to, values[0], to_byte);
 }
-inline void put_all_bytes(std::uint8_t* to, const F32 (&values)[2], F32 to_byte) {
-#if defined(__AVX512F__)
+inline void put_all_bytes(Byte* to, const F32 (&values)[2], F32 to_byte) {
     constexpr float shift = kRounding + kByteOffset;
-    store_low_bytes(to, bits<U32>(values[0] * to_byte + shift),
-                    bits<U32>(values[1] * to_byte + shift));
-#else
-    put_bytes(to, values[0], to_byte);
-    put_bytes(to + kLanes, values[1], to_byte);
-#endif
+    store_words(to, bits<U32>(values[0] * to_byte + shift), bits<U32>(values[1] * to_byte + shift));
 }
 
 inline F32 magnitude(F32 v) { return bits<F32>(bits<U32>(v) & 0x7FFFFFFFu); }
@@ -39,9 +46,9 @@ class QuantisedRows {
 public:
     QuantisedRows(void* memory, int rows, int depth)
         : scales_(static_cast<float*>(memory)),
-          bytes_(static_cast<std::uint8_t*>(memory) + quantised_bytes(rows, 0)),
+          bytes_(reinterpret_cast<Byte*>(static_cast<char*>(memory) + quantised_bytes(rows, 0))),
           depth_(depth) {}
-    std::uint8_t* row(int row) const { return bytes_ + std::ptrdiff_t{row} * depth_; }
+    Byte* row(int row) const { return bytes_ + std::ptrdiff_t{row} * depth_; }
     std::ptrdiff_t stride() const { return depth_; }
     float scale(int row) const { return scales_[row]; }
 
@@ -56,7 +63,7 @@ public:
 
 private:
     float* scales_;
-    std::uint8_t* bytes_;
+    Byte* bytes_;
     int depth_;
 };
 
@@ -77,7 +84,7 @@ public:
 class QuantisingSource : public QuantisedRows {
 public:
     explicit QuantisingSource(const Product& p) : QuantisedRows(p.scratch, p.rows, p.depth) {
-        const auto* a = static_cast<const std::uint16_t*>(p.a);
+        const auto* a = static_cast<const Bfloat16::Element*>(p.a);
         for (int first = 0; first < p.rows; first += kLanes) {
             const int rows = minimum(kLanes, p.rows - first);
             F32 peaks[kLanes];
@@ -87,17 +94,17 @@ public:
             float inverse[kLanes];
             set_scales(first, rows, largest_of_each(peaks), inverse);
             for (int row = 0; row < rows; ++row) {
-                const std::uint16_t* from = a + (first + row) * p.a_stride;
-                std::uint8_t* to = this->row(first + row);
+                const Bfloat16::Element* from = a + (first + row) * p.a_stride;
+                Byte* to = this->row(first + row);
                 quantise(from, p.depth, splat(inverse[row]), to);
             }
         }
     }
 
 private:
-    static void quantise(const std::uint16_t* from, int depth, F32 to_byte, std::uint8_t* to) {
-        int i = 0;
 #if defined(__AVX512F__)
+    static void quantise(const std::uint16_t* from, int depth, F32 to_byte, Byte* to) {
+        int i = 0;
         // Numbers of even and of odd places apart, since that needs no moves between lanes.
         constexpr float shift = kRounding + kByteOffset;
 #pragma GCC unroll 4
@@ -109,7 +116,6 @@ private:
                 _mm512_mask_blend_epi16(0xAAAAAAAAu, bits<__m512i>(even), bits<__m512i>(odd << 16));
             store(to + i, _mm512_cvtepi16_epi8(words));
         }
-#endif
         for (; i < depth; i += kLanes) {
             put_bytes(to + i, bits<F32>(widen(from + i) << 16), to_byte);
         }
@@ -127,12 +133,30 @@ private:
         if (i < depth) top = larger_halves(top, widen(from + i) & magnitudes);
         return bits<F32>(larger_halves(top & 0xFFFF0000u, top << 16));
     }
+#else
+    static void quantise(const float* from, int depth, F32 to_byte, Byte* to) {
+        int i = 0;
+#pragma GCC unroll 4
+        for (; i + 2 * kLanes <= depth; i += 2 * kLanes) {
+            put_all_bytes(to + i, {load(from + i), load(from + i + kLanes)}, to_byte);
+        }
+        if (i < depth) put_bytes(to + i, load(from + i), to_byte);
+    }
+
+    /// Lanes whose largest is the row's largest magnitude.
+    static F32 peak(const float* from, int depth) {
+        F32 top{};
+#pragma GCC unroll 4
+        for (int i = 0; i < depth; i += kLanes) top = max(top, magnitude(load(from + i)));
+        return top;
+    }
+#endif
 };
 
 struct Int8 {
-    using Element = std::uint8_t;
-    using Packed = std::uint32_t;  // four depths, the first in the low byte
-    static constexpr int kDepthStep = 4;
+    using Element = Byte;
+    using Packed = std::uint32_t;  // neighbouring depths, the first in the low bits
+    static constexpr int kDepthStep = 4 / sizeof(Byte);
     static constexpr int kColumnWords = 2;  // scale, then what the offset adds
     using Weights = U32;
     using Sums = I32;
@@ -140,15 +164,17 @@ struct Int8 {
     static Weights weights(const Packed* from) { return load_as<U32>(from); }
 
     static I32 dot(I32 sums, const Element* a, Weights w) {
-        std::uint32_t four;
-        __builtin_memcpy(&four, a, sizeof four);
+        std::uint32_t word;
+        __builtin_memcpy(&word, a, sizeof word);
 #if defined(__AVX512VNNI__)
         // Written as assembly because gcc moves the sums through memory around the intrinsic.
-        asm("vpdpbusd %[w], %[a], %[sums]" : [sums] "+v"(sums) : [a] "v"(splat(four)), [w] "v"(w));
+        asm("vpdpbusd %[w], %[a], %[sums]" : [sums] "+v"(sums) : [a] "v"(splat(word)), [w] "v"(w));
         return sums;
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+        return sums + bits<I32>(_mm256_madd_epi16(bits<__m256i>(splat(word)), bits<__m256i>(w)));
 #else
         for (int byte = 0; byte < 4; ++byte) {
-            const auto value = static_cast<std::int32_t>(four >> (8 * byte) & 0xFFu);
+            const auto value = static_cast<std::int32_t>(word >> (8 * byte) & 0xFFu);
             sums += value * (bits<I32>(w << (24 - 8 * byte)) >> 24);
         }
         return sums;
@@ -163,12 +189,14 @@ struct Int8 {
         }
         const float inverse = peak > 0.0f ? kLargestByte / peak : 0.0f;
         int total = 0;
-        for (int k = 0; k < depth; k += 4, to += stride) {
+        constexpr int bits_each = 8 * sizeof(Byte);
+        for (int k = 0; k < depth; k += kDepthStep, to += stride) {
             std::uint32_t word = 0;
-            for (int i = 0; i < 4; ++i) {
+            for (int i = 0; i < kDepthStep; ++i) {
                 const int value = static_cast<int>(__builtin_rintf(weight[k + i] * inverse));
                 total += value;
-                word |= static_cast<std::uint32_t>(value & 0xFF) << (8 * i);
+                word |= (static_cast<std::uint32_t>(value) & ((1u << bits_each) - 1u))
+                        << (bits_each * i);
             }
             *to = word;
         }

@@ -102,6 +102,19 @@ inline void store_low_bytes(std::uint8_t* to, U32 words) {
     for (int i = 0; i < kLanes; ++i) to[i] = static_cast<std::uint8_t>(words[i]);
 #endif
 }
+#if defined(__AVX2__) && !defined(__AVX512F__)
+/// Words as 16 bits: of one vector, or of two one behind the other.
+inline void store_low_halves(std::int16_t* to, U32 words) {
+    const __m256i low = bits<__m256i>(words & 0xFFFFu);
+    store(to,
+          _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0b1000)));
+}
+inline void store_low_halves(std::int16_t* to, U32 first, U32 second) {
+    const __m256i both =
+        _mm256_packus_epi32(bits<__m256i>(first & 0xFFFFu), bits<__m256i>(second & 0xFFFFu));
+    store(to, _mm256_permute4x64_epi64(both, 0b11011000));
+}
+#endif
 
 #if defined(__AVX512F__)
 /// Those of two vectors one behind the other; the words are moved by halves first, which is cheap.
@@ -116,6 +129,11 @@ inline void store_low_bytes(std::uint8_t* to, U32 first, U32 second) {
     const __m512i order = load_as<__m512i>(low_halves.half);
     store(to, _mm512_cvtepi16_epi8(
                   _mm512_permutex2var_epi16(bits<__m512i>(first), order, bits<__m512i>(second))));
+}
+#else
+inline void store_low_bytes(std::uint8_t* to, U32 first, U32 second) {
+    store_low_bytes(to, first);
+    store_low_bytes(to + kLanes, second);
 }
 #endif
 
