@@ -263,15 +263,16 @@ def plot(path: Path, results: dict[str, dict[str, Any]]) -> None:
 
     from dmpc_fast.evaluation.figure_file import save_figure
 
-    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for arm, row in results.items():
-        if not arm.endswith("-best-of"):
-            continue
-        task = arm.removesuffix("-best-of")
+    curves = {arm: row for arm, row in results.items() if arm.endswith("-best-of")}
+    columns = min(2, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+    for axes, (arm, row) in zip(panels, curves.items(), strict=False):
         for size, shares in row["proposal"].items():
-            label = f"{task}, {size} actions"
-            axes.plot(row["counts"], [100 * share for share in shares], marker="o", label=label)
-    axes.set(xlabel="candidates N", ylabel="% of what a strong search finds", xscale="log")
-    axes.legend(fontsize="small")
+            axes.plot(row["counts"], [100 * share for share in shares], marker="o", label=size)
+        axes.set(title=arm.removesuffix("-best-of"), xscale="log")
+        axes.legend(title="actions", fontsize="small")
+    figure.supxlabel("candidates N")
+    figure.supylabel("% of what a strong search finds")
     save_figure(figure, path, dpi=120)
