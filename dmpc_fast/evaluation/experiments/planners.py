@@ -191,5 +191,5 @@ def plot(path: Path, results: dict[str, dict[str, Any]]) -> None:
             )
         axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
         axes.set(title=task, ylabel="score")
-        axes.legend()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     save_figure(figure, path, dpi=120)

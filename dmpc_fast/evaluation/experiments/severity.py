@@ -79,9 +79,14 @@ def plot(path: Path, results: dict[str, dict[str, Any]]) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     names = _names(results)
-    for kind in ("planner", "oracle"):
+    ankles = [name for name in names if name == "healthy" or name.startswith("ankle")]
+    for kind, colour in (("planner", "tab:blue"), ("oracle", "tab:orange")):
         rows = [results[f"{name}-{kind}"]["score"] for name in names]
-        axes.errorbar(range(len(names)), [r[0] for r in rows], [r[1] for r in rows], label=kind)
+        means, errors = [row[0] for row in rows], [row[1] for row in rows]
+        axes.errorbar(range(len(names)), means, errors, fmt="o", color=colour, label=kind)
+        # A line joins what differs in the ankle's torque alone.
+        places = [names.index(name) for name in ankles]
+        axes.plot(places, [means[place] for place in places], color=colour)
     axes.set_xticks(range(len(names)), names, rotation=25, ha="right")
     axes.set(ylabel="score")
     axes.legend()
