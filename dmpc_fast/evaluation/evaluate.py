@@ -99,7 +99,7 @@ class EvaluationResult:
 
     def _throughput(self, seconds: float) -> dict[str, Any]:
         """How fast episodes came, and what share of the workers' time went into plans: what is left
-        are physics, policies, and the start of workers."""
+        are physics, the start of workers, and the first plan of each."""
         spent = seconds * self.settings.get("workers", 1)
         return {
             "seconds": seconds,
