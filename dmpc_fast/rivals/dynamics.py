@@ -54,7 +54,7 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
         steps = found["budget"]["steps"][kind]
         measure = functools.partial(_rival, common, model, trainings, kind, base, steps)
         arms.append(Arm(kind, {**trained, "dynamics": kind, "own_steps": steps}, measure))
-    return found | run_arms(folder, arms, progress=common.progress)
+    return found | run_arms(folder, arms, progress=common.progress, only=common.arms)
 
 
 def _shipped(common: Common, model: Model, trainings: Trainings) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
         Arm(name, {**settings, **making.details}, functools.partial(_measure, common, making.make))
         for name, making in _makings(common).items()
     ]
-    return run_arms(common.out / "finetuning", arms, progress=common.progress)
+    return run_arms(common.out / "finetuning", arms, progress=common.progress, only=common.arms)
 
 
 def _makings(common: Common) -> dict[str, _Making]:

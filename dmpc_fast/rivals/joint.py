@@ -69,7 +69,7 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
                     functools.partial(_measure, common, model, kind, steps, tuned),
                 )
             )
-    return run_arms(common.out / "joint", arms, progress=common.progress)
+    return run_arms(common.out / "joint", arms, progress=common.progress, only=common.arms)
 
 
 def _measure(common: Common, model: Model, kind: str, steps: int, tuned: bool) -> dict[str, Any]:

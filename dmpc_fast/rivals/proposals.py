@@ -44,7 +44,7 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
         Arm(name, {**settings, "proposal": name}, functools.partial(_measure, common, name))
         for name in ARMS
     ]
-    return run_arms(common.out / "proposals", arms, progress=common.progress)
+    return run_arms(common.out / "proposals", arms, progress=common.progress, only=common.arms)
 
 
 def _steps(common: Common) -> int:

@@ -76,6 +76,23 @@ def test_novel_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert f"| hopper-low | 1.015 | {samples} |" in table
 
 
+def test_chosen_arms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["experiment", "novel-reward", "--out", "r", *QUICK, "--arms"]
+    assert main([*command, "halfcheetah-slow", "--arms", "halfcheetah-learned"]) == 0
+    folder = tmp_path / "r" / "novel-reward"
+    assert {p.stem for p in folder.glob("*.json")} == {"halfcheetah-slow", "halfcheetah-learned"}
+    table = (folder / "table.md").read_text(encoding="utf-8").splitlines()
+    assert len(table) == 3 and table[2].startswith("| halfcheetah-slow | -0.018 | 2 |")
+    capsys.readouterr()
+    assert main([*command, "nothing"]) == 2
+    assert "no arm matches ['nothing']" in capsys.readouterr().err
+    # The table of this experiment begins with an arm that was not asked for.
+    assert main(["experiment", "settings", "--out", "r", *QUICK, "--arms", "chunk-1"]) == 0
+    assert "no table or plot yet" in capsys.readouterr().out
+    assert main(["experiment", "all", "--arms", "nothing"]) == 2
+    assert "--arms" in capsys.readouterr().err
+
+
 @pytest.mark.filterwarnings("ignore:.*hold one episode")
 def test_defect_before_and_after_adapting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "data"))
@@ -123,6 +140,13 @@ def test_arms_run_again_only_where_settings_differ(tmp_path: Path) -> None:
     run_arms(tmp_path, [arm("a", (1, 2)), arm("b", 2)], progress=False)
     assert runs == ["a", "b", "b"]
     assert not list(tmp_path.glob("*.partial"))
+
+    more = [arm("a", (1, 2)), arm("b", 3), arm("c-1", 1), arm("c-2", 1)]
+    found = run_arms(tmp_path, more, progress=False, only=["c-*"])
+    assert runs == ["a", "b", "b", "c-1", "c-2"]
+    assert list(found) == ["a", "c-1", "c-2"]
+    with pytest.raises(ValueError, match=r"no arm matches \['d'\]; there are \['a', 'b', 'c-1'"):
+        run_arms(tmp_path, more, progress=False, only=["d"])
 
 
 def test_a_fall_counts_as_a_miss() -> None:

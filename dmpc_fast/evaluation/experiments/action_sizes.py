@@ -85,7 +85,7 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
         for count in counts[: 1 if common.quick else None]:
             given = {**settings, "kind": kind, "num_samples": count}
             arms.append(Arm(f"ant-{kind}-{count}", given, measure(common, made.path, count)))
-    return run_arms(folder, arms, progress=common.progress)
+    return run_arms(folder, arms, progress=common.progress, only=common.arms)
 
 
 def _sizes(common: Common) -> list[int]:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class Common:
     place of the model's. quick: a smaller grid of arms. trainers: `train`, `finetune` and `distill`
     by name; training knows no evaluation, nor evaluation it. training: options that all of them get.
     finetune_steps: of the optimiser; train_steps: of models that an experiment trains itself, its
-    own choice where None.
+    own choice where None. arms: patterns (`fnmatch`) of the arms to measure, all of them where empty.
     """
 
     out: Path
@@ -47,6 +48,7 @@ class Common:
     training: Mapping[str, Any] = field(default_factory=dict)
     finetune_steps: int = 2000
     train_steps: int | None = None
+    arms: tuple[str, ...] = ()
 
     def model(self, name: str) -> Path:
         """The file that plays the part of the shipped model `name`."""
@@ -79,12 +81,17 @@ class Arm:
     measure: Callable[[], dict[str, Any]]
 
 
-def run_arms(folder: Path, arms: Sequence[Arm], *, progress: bool) -> dict[str, dict[str, Any]]:
+def run_arms(
+    folder: Path, arms: Sequence[Arm], *, progress: bool, only: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Results by arm's name, each with its `settings`: read where they are there, else measured and
-    written to `folder`.
+    written to `folder`; where `only` has patterns, arms that match none are read and never measured.
 
-    Interrupted, it goes on where it was.
+    Interrupted, it goes on where it was. Raises ValueError where no arm matches a pattern.
     """
+    wanted = {arm.name for arm in arms if _matches(arm.name, only)}
+    if not wanted:
+        raise ValueError(f"no arm matches {list(only)}; there are {[arm.name for arm in arms]}")
     folder.mkdir(parents=True, exist_ok=True)
     results = {}
     bar = tqdm(arms, unit="arm", desc=folder.name, disable=None if progress else True)
@@ -95,6 +102,8 @@ def run_arms(folder: Path, arms: Sequence[Arm], *, progress: bool) -> dict[str, 
         settings = json.loads(json.dumps(arm.settings))
         found = _read(path)
         if found is None or found.get("settings") != settings:
+            if arm.name not in wanted:
+                continue
             found = {
                 "arm": arm.name,
                 "settings": settings,
@@ -104,6 +113,10 @@ def run_arms(folder: Path, arms: Sequence[Arm], *, progress: bool) -> dict[str, 
             write_json(path, found)
         results[arm.name] = {**found["result"], "settings": settings}
     return results
+
+
+def _matches(name: str, only: Sequence[str]) -> bool:
+    return not only or any(fnmatchcase(name, pattern) for pattern in only)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -39,7 +39,7 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
         Arm("before", damaged, lambda: reached(common.model(MODEL), (DEFECT,))),
         Arm("after", tuned, adapted),
     ]
-    return run_arms(common.out / "both", arms, progress=common.progress)
+    return run_arms(common.out / "both", arms, progress=common.progress, only=common.arms)
 
 
 def table(results: dict[str, dict[str, Any]]) -> list[str]:

@@ -157,7 +157,8 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
         return result
 
     (common.out / "misfit").mkdir(parents=True, exist_ok=True)
-    return run_arms(common.out / "misfit", [Arm("walker2d", settings, measure)], progress=False)
+    arms = [Arm("walker2d", settings, measure)]
+    return run_arms(common.out / "misfit", arms, progress=False, only=common.arms)
 
 
 def summary(

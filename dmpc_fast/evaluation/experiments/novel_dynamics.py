@@ -50,7 +50,7 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
             arms += [ceiling, unaware, told]
     kept = {**settings, "play": play_episodes(common)[-1], "steps": common.finetune_steps}
     arms.append(Arm("healthy-after", kept, _adapted(common, play_episodes(common)[-1], ())))
-    return run_arms(common.out / "novel-dynamics", arms, progress=common.progress)
+    return run_arms(common.out / "novel-dynamics", arms, progress=common.progress, only=common.arms)
 
 
 def _scores(common: Common, modify: Sequence[str]) -> Callable[[], dict[str, Any]]:

@@ -51,14 +51,15 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
     samples = common.num_samples or 64
     folder = common.out / "planners"
     names = tuple(TASKS)[:1] if common.quick else tuple(TASKS)
-    results: dict[str, dict[str, Any]] = {}
+    budgets: dict[str, dict[str, Any]] = {}
+    arms = []
     for name in names:
         model = load_model(common.model(name))
         settings = {**common.described(), "model_sha256": model.sha256, "num_samples": samples}
         budget = Arm(f"{name}-budget", settings, functools.partial(_budget, common, model, samples))
-        found = run_arms(folder, [budget], progress=False)
-        counts = found[budget.name]["counts"]
-        arms = [
+        budgets |= run_arms(folder, [budget], progress=False)
+        counts = budgets[budget.name]["counts"]
+        arms += [
             _arm(common, name, model, settings, search, samples, samples, "count")
             for search in SEARCHES
         ]
@@ -69,8 +70,7 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
         ]
         # The simulator takes longest.
         arms.append(_arm(common, name, model, settings, MUJOCO, samples, samples, "count"))
-        results |= found | run_arms(folder, arms, progress=common.progress)
-    return results
+    return budgets | run_arms(folder, arms, progress=common.progress, only=common.arms)
 
 
 def _arm(

@@ -54,7 +54,7 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
     for horizon in HORIZONS[: 1 if common.quick else None]:
         settings = {**base, "change": {"horizon": str(horizon)}, "train_steps": steps}
         arms.append(Arm(f"horizon-{horizon}", settings, _horizon(common, model, horizon, steps)))
-    return run_arms(common.out / "settings", arms, progress=common.progress)
+    return run_arms(common.out / "settings", arms, progress=common.progress, only=common.arms)
 
 
 def _options(base: dict[str, Any]) -> dict[str, Any]:

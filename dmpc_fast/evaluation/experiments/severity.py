@@ -44,7 +44,7 @@ def run(common: Common) -> dict[str, dict[str, Any]]:
                     measure(common, changes),
                 )
             )
-    return run_arms(common.out / "severity", arms, progress=common.progress)
+    return run_arms(common.out / "severity", arms, progress=common.progress, only=common.arms)
 
 
 def _planner(common: Common, changes: Sequence[str]) -> Callable[[], dict[str, Any]]:
