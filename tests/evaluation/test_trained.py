@@ -33,6 +33,13 @@ def test_settings_that_it_names_are_kept() -> None:
     assert {key: options[key] for key in given} == given
 
 
+def test_another_machine_trains_in_its_own_way() -> None:
+    options = like(
+        with_settings(load_model(resolve("hopper-teacher")), precision="bf16"), horizon=16
+    )
+    assert not {"precision", "kernels", "compile"} & set(options)
+
+
 def test_a_student_is_made_again_as_its_teacher_was() -> None:
     teacher = load_model(resolve("hopper-teacher"))
     provenance = {

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dmpc_fast.model_file import load_model, save_model
+from dmpc_fast.spec import ModelSpec
 
 
 def with_proposal(base: Path, other: Path, folder: Path) -> Path:
@@ -34,9 +36,22 @@ def with_proposal(base: Path, other: Path, folder: Path) -> Path:
         spec = dataclasses.replace(
             own.spec,
             stages={**own.spec.stages, "proposal": donor.spec.stages["proposal"]},
-            provenance={**own.spec.provenance, "proposal_of": donor.sha256},
+            provenance={
+                **own.spec.provenance,
+                "distillation": _distillation(own.spec, donor.spec),
+                "proposal_of": donor.sha256,
+            },
         )
         kept = {n: t for n, t in own.tensors.items() if not n.startswith("proposal.")}
         taken = {n: t for n, t in donor.tensors.items() if n.startswith("proposal.")}
         save_model(path, spec, {**kept, **taken})
     return path
+
+
+def _distillation(own: ModelSpec, donor: ModelSpec) -> dict[str, Any]:
+    """How the stages were distilled, of the proposal what its own file says: it decides whether the
+    proposal can be re-noised."""
+    made = {**own.provenance.get("distillation", {})}
+    made.pop("proposal", None)
+    theirs = donor.provenance.get("distillation", {})
+    return {**made, **({"proposal": theirs["proposal"]} if "proposal" in theirs else {})}

@@ -15,8 +15,18 @@ from dmpc_fast.evaluation.experiments.arms import Common, write_json
 from dmpc_fast.model_file import Model, load_model
 
 NOTE = "trained.json"
-#: Of a run's settings, those that decide nothing about its weights but their rounding.
-INCIDENTAL = ("steps", "threads", "checkpoint_every", "validate_every", "log_every")
+#: Of a run's settings, those that decide nothing about its weights but their rounding: what is fast
+#: where a model was made is up to thirty times slower where another is made like it.
+INCIDENTAL = (
+    "steps",
+    "threads",
+    "precision",
+    "kernels",
+    "compile",
+    "checkpoint_every",
+    "validate_every",
+    "log_every",
+)
 
 
 @dataclass(frozen=True)
