@@ -57,7 +57,8 @@ def test_walker2d_walks_alike_on_the_other_leg(rng: np.random.Generator) -> None
     robots[0].set_state(positions, velocities)
     robots[1].set_state(np.concatenate([positions[:1], image[:8]]), image[8:])
     for _ in range(10):
-        action = rng.uniform(-1, 1, 6).astype(np.float32)
+        # float64: Gymnasium sums a float32 action's cost in float32, in which the legs' order shows.
+        action = rng.uniform(-1, 1, 6)
         observation, reward, *_ = robots[0].step(action)
         mirrored, same_reward, *_ = robots[1].step(mirror.actions(action))
     np.testing.assert_allclose(mirrored, mirror.states(observation), rtol=1e-9, atol=1e-9)
