@@ -76,7 +76,7 @@ def to_d3rlpy(store: EpisodeStore) -> Any:
 def sample_by_index(buffer: Any, seed: int) -> Any:
     """The same buffer, which draws whole batches from stacked arrays.
 
-    d3rlpy picks a batch's transitions one by one in Python, half of a training step's time. All of
+    d3rlpy picks a batch's transitions one by one in Python, which costs milliseconds a step. All of
     them are picked once here, by its own picker, and stacked; what is drawn keeps its distribution.
     """
     from d3rlpy.dataset import TransitionMiniBatch
