@@ -19,6 +19,7 @@ _FIELDS: dict[str, type] = {
     "intermediate": float,
     "denoising_weight": float,
     "huber": float,
+    "temperature": float,
 }
 
 

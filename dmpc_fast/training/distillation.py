@@ -24,6 +24,9 @@ class Distillation:
     that start at pi/2, where one-step sampling does. intermediate: share of jumps that end above
     angle 0. denoising_weight: of the velocity regression on the data (DSM). huber: constant of the
     pseudo-Huber distance, times the square root of the dimension; 0 for the mean square.
+    temperature: the teacher's way starts at the student's pure noise times this, so that below 1 the
+    student's samples differ less than the teacher's (low-temperature sampling, as in Ajay et al. 2023);
+    for jumps of the whole way alone.
     """
 
     method: Literal["consistency", "regression"] = "regression"
@@ -35,6 +38,7 @@ class Distillation:
     intermediate: float = 0.0
     denoising_weight: float = 0.0
     huber: float = 0.0
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -51,6 +55,17 @@ class Distillation:
         for name in ("denoising_weight", "huber"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if self.temperature != 1 and not (
+            self.method == "regression"
+            and self.teacher
+            and (self.pure_noise, self.intermediate) == (1, 0)
+        ):
+            raise ValueError(
+                f"temperature {self.temperature} needs jumps of a teacher's whole way alone: method "
+                "'regression' with a teacher, pure_noise 1 and intermediate 0"
+            )
 
     @property
     def starts_below(self) -> bool:
@@ -59,7 +74,7 @@ class Distillation:
 
     def without_teacher(self) -> Distillation:
         """The same loss on data alone: what fine-tuning a student goes on with."""
-        return dataclasses.replace(self, teacher=False)
+        return dataclasses.replace(self, teacher=False, temperature=1.0)
 
     @classmethod
     def from_provenance(cls, stage: str, provenance: dict[str, Any]) -> Distillation | None:
@@ -72,7 +87,8 @@ class Distillation:
             return None
         names = {field.name for field in dataclasses.fields(cls)}
         entry = entries[stage]
-        if not isinstance(entry, dict) or set(entry) != names:
+        # Files of students that were made before there was a temperature lack it.
+        if not isinstance(entry, dict) or not names - {"temperature"} <= set(entry) <= names:
             raise ValueError(
                 f"provenance.distillation.{stage} must be an object with the keys {sorted(names)}, "
                 f"got {entry!r:.200}"

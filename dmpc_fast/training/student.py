@@ -93,9 +93,10 @@ class StudentLoss:
             start = torch.full_like(batch.angle, MAX_ANGLE)
             return Jump(batch.eps, start, torch.zeros_like(start), batch.clean)
         points = way(
-            self._teacher, batch.eps, batch.given, batch.condition, batch.valid,
-            settings.solver, settings.solver_steps,
+            self._teacher, settings.temperature * batch.eps, batch.given, batch.condition,
+            batch.valid, settings.solver, settings.solver_steps,
         )  # fmt: skip
+        points[0] = batch.eps
         draws, total = batch.uniform, settings.solver_steps
         first = torch.where(draws[:, 0] < settings.pure_noise, 0.0, (draws[:, 1] * total).floor())
         # Uniform over the points that follow the start, but for those that go all the way.
@@ -164,7 +165,8 @@ def _solved(
 ) -> Tensor:
     """The end of the teacher's way in as many steps as the student is to learn."""
     shared = batch.given, batch.condition, batch.valid
-    return way(network, eps, *shared, settings.solver, settings.solver_steps)[-1]
+    start = settings.temperature * eps
+    return way(network, start, *shared, settings.solver, settings.solver_steps)[-1]
 
 
 def _pair(sample: Callable[[Tensor, Batch], Tensor], batch: Batch) -> tuple[Tensor, Tensor]:

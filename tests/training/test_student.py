@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -61,6 +62,28 @@ def test_a_network_that_jumps_right_has_no_loss(
     assert small < 1e-4
     # A consistent but wrong student is seen by its first cells alone.
     assert large > (20 if method == "regression" else 3) * small
+
+
+def test_a_low_temperature_makes_calmer_samples() -> None:
+    """A Gaussian's flow is linear: from 0.3 times the noise it ends at 0.3 times the sample."""
+    batch = make_batch(7)
+    teacher, calm = GaussianNetwork(SCALE), GaussianNetwork(0.3 * SCALE)
+    settings = {"solver": "multistep", "solver_steps": 64, "temperature": 0.3}
+    assert loss_of(calm, teacher, batch, **settings)["loss"] < 1e-4
+    assert loss_of(teacher, teacher, batch, **settings)["loss"] > 1e-2
+    loss = StudentLoss(Distillation(**settings), 50, teacher)  # type: ignore[arg-type]
+    assert loss.gates(calm, [batch], Processes())["paired_error"] < 2e-3  # type: ignore[arg-type]
+
+
+def test_a_student_without_its_teacher_has_no_temperature() -> None:
+    assert Distillation(temperature=0.3).without_teacher() == Distillation(teacher=False)
+
+
+def test_students_of_before_there_was_a_temperature() -> None:
+    entry = dataclasses.asdict(Distillation(huber=0.1))
+    del entry["temperature"]
+    made = Distillation.from_provenance("proposal", {"distillation": {"proposal": entry}})
+    assert made == Distillation(huber=0.1)
 
 
 def test_denoising_is_asked_for_at_the_angle_itself() -> None:
@@ -151,6 +174,13 @@ def test_gate_figures_by_hand() -> None:
         ({"solver_steps": 0}, "solver_steps must be an integer from 1 to 255, got 0"),
         ({"pure_noise": 1.5}, r"pure_noise must lie in \[0, 1\], got 1.5"),
         ({"huber": -1.0}, "huber must be at least 0, got -1.0"),
+        ({"temperature": 0.0}, "temperature must be positive, got 0.0"),
+        (
+            {"temperature": 0.5, "pure_noise": 0.5},
+            "temperature 0.5 needs jumps of a teacher's whole",
+        ),
+        ({"temperature": 0.5, "intermediate": 0.5}, "temperature 0.5 needs"),
+        ({"temperature": 0.5, "method": "consistency"}, "temperature 0.5 needs"),
     ],
 )
 def test_settings_out_of_range_are_named(settings: dict[str, Any], message: str) -> None:
