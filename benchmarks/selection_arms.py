@@ -7,9 +7,9 @@ A candidate is scored by every network of the objective's ensemble on every one 
 trajectories, predicted from different noise, and ranked by the mean of these less `--pessimism` times
 their standard deviation. `--jerk W` takes off W times the squared distance of its first action from the
 action that ran last, in units of the candidates' spread of scores and of the actions' range.
-`--spread T` brings the candidates to T times their distance from their mean before they are ranked, as a
-lower temperature of the proposal's noise would. `--others` are models of the same data whose dynamics
-and objectives judge the same candidates, an ensemble of all that can be wrong.
+`--spread T` brings the candidates to T times their distance from their mean before they are ranked.
+`--others` are models of the same data whose dynamics and objectives judge the same candidates, an
+ensemble of all that can be wrong.
 """
 
 from __future__ import annotations
