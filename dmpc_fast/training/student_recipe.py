@@ -103,6 +103,11 @@ def recipe_losses(
         loss = Distillation(**given)
         if "pure_noise" not in given and (loss.method == "consistency" or evaluations[stage] > 1):
             loss = dataclasses.replace(loss, pure_noise=0.5)
+        if without_teacher and loss.temperature != 1:
+            raise ValueError(
+                f"{stage} has temperature {loss.temperature}, which is of a teacher's way: there is "
+                "none without a teacher"
+            )
         losses[stage] = loss.without_teacher() if without_teacher else loss
         if evaluations[stage] > 1 and not losses[stage].starts_below:
             raise ValueError(

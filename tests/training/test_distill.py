@@ -202,6 +202,10 @@ def test_a_student_is_fine_tuned_as_a_student(dataset: str, teacher: Path, tmp_p
         ({"steps": {"proposal": 3}, "distillation": {"dynamics": {}}}, "stages are"),
         ({"without_teacher": True}, "is no proposal"),
         (
+            {"without_teacher": True, "distillation": {"proposal": {"temperature": 0.5}}},
+            "proposal has temperature 0.5",
+        ),
+        (
             {"dynamics_steps": 2, "distillation": {"dynamics": {"pure_noise": 1.0}}},
             "takes 1 evaluation, got 2",
         ),
