@@ -23,6 +23,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--num-elites", type=int, help="recommended number of best candidates whose mean is run"
     )
+    parser.add_argument(
+        "--context",
+        type=float,
+        nargs="+",
+        metavar="X",
+        help="fix the model's context, such as the rank of the return of --return-condition",
+    )
     for stage in DENOISERS:
         steps = parser.add_mutually_exclusive_group()
         steps.add_argument(f"--{stage}-steps", type=int, help="evaluations per sample, equal steps")
@@ -50,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     import dataclasses
 
     from dmpc_fast.assets import resolve
+    from dmpc_fast.model_context import with_fixed_context
     from dmpc_fast.model_file import load_model, save_model
     from dmpc_fast.spec import SamplerSpec
 
@@ -76,7 +84,14 @@ def run(args: argparse.Namespace) -> int:
             f"--rule {args.rule} is of samplers whose steps are given: give --proposal-steps, "
             "--dynamics-steps or their --...-angles"
         )
-    spec = dataclasses.replace(model.spec, recommended=recommended, stages=stages)
-    save_model(args.out, spec, model.tensors, storage=args.storage)
+    spec, tensors = model.spec, model.tensors
+    if args.context is not None:
+        spec, tensors = with_fixed_context(model, args.context)
+        stages = {
+            name: dataclasses.replace(sizes, sampler=stages[name].sampler)
+            for name, sizes in spec.stages.items()
+        }
+    spec = dataclasses.replace(spec, recommended=recommended, stages=stages)
+    save_model(args.out, spec, tensors, storage=args.storage)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, weights in {args.storage}")
     return 0

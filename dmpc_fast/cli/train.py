@@ -167,6 +167,13 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         help="weight the proposal's data by return; small is greedy",
     )
     parser.add_argument(
+        "--return-condition",
+        action="store_true",
+        default=None,
+        help="tell the proposal the rank of each episode's return, which the model then takes as its "
+        "context (0 to 1; fix it by export --context)",
+    )
+    parser.add_argument(
         "--start-fraction", type=float, help="share of batches from the first steps of episodes"
     )
     parser.add_argument(
@@ -195,7 +202,7 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
         "batch_size", "learning_rate", "weight_decay", "warmup", "ema_decay", "precision",
         "compile", "kernels", "checkpoint_every", "validate_every", "validation_fraction", "threads",
         "seed",
-        "return_temperature", "start_fraction", "start_steps", "value_expectile",
+        "return_temperature", "return_condition", "start_fraction", "start_steps", "value_expectile",
         "objective_temperature",
         "value_bootstrap", "state_noise", "predicted_states", "muon", "muon_learning_rate",
         "proposal_angles", "dynamics_angles", "horizon_weighting", "mirror_states", "mirror_actions",

@@ -84,6 +84,11 @@ def check_environment(
             f"{owner} has observations of size {size} and actions of size {actions}, but the model "
             f"was made for {spec.state_size} and {spec.action_size}"
         )
+    if spec.context:
+        raise ValueError(
+            f"the model takes a context of size {spec.context}, which {owner} does not give: fix it "
+            "by `dmpc-fast export MODEL --context X --out FILE`"
+        )
     period = getattr(environment.unwrapped, "dt", None)
     expected = spec.environment.control_period_s
     if allow_period_mismatch or period is None:

@@ -65,6 +65,7 @@ class StageBatches:
             deviation of noise on given states, for the objective. predicts: whether batches of the
             objective hold `eps` for a dynamics model to predict states from.
         mirror: a symmetry of the robot, applied to half of the windows.
+        context: (N, size), of every window; None for models that take none.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class StageBatches:
         state_noise: float = 0.0,
         predicts: bool = False,
         mirror: Mirror | None = None,
+        context: np.ndarray | None = None,
     ) -> None:
         if len(windows) == 0:
             raise ValueError("the dataset has no window: every episode is empty")
@@ -93,7 +95,7 @@ class StageBatches:
         self._key = np.array([seed, STAGES.index(stage)], dtype=np.uint64)
         self._batch_size = batch_size
         self._bootstrap, self._state_noise, self._predicts = bootstrap, state_noise, predicts
-        self._mirror = mirror
+        self._mirror, self._context = mirror, context
         steps = windows.horizon if start_steps is None else start_steps
         self._cumulative = np.cumsum(_weights(windows, return_temperature, start_fraction, steps))
         self._slice = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
@@ -112,7 +114,7 @@ class StageBatches:
         angle = (MAX_ANGLE * uniform).astype(np.float32)
         indices = indices[self._slice]
         window = self._drawn(indices, step)
-        batch = self._tensors(window, angle, generator, step)
+        batch = self._tensors(window, self._condition(window, indices), angle, generator, step)
         return self._with_following(batch, indices, step) if self._bootstrap else batch
 
     def _drawn(self, indices: np.ndarray, step: int) -> WindowBatch:
@@ -141,9 +143,7 @@ class StageBatches:
             # A truncated window says neither what follows it nor that nothing does.
             value_valid=torch.from_numpy(exists & (ends | window.valid.all(1))),
             next_given=_tensor(np.concatenate([states, actions], axis=-1)),
-            next_condition=torch.from_numpy(
-                condition_vector(scales, window.states, window.past_actions, window.mask)
-            ),
+            next_condition=torch.from_numpy(self._condition(window, index)),
             next_valid=torch.from_numpy(window.valid),
             next_return=_tensor((gained + share * mean - mean) / scale),
             next_share=_tensor(share),
@@ -157,12 +157,23 @@ class StageBatches:
             self._normalizer.action.normalize(window.actions) * valid,
         )
 
+    def _condition(self, window: WindowBatch, indices: np.ndarray) -> np.ndarray:
+        """The condition of the windows at `indices`, (B, C)."""
+        context = None if self._context is None else self._context[indices]
+        return condition_vector(
+            self._normalizer, window.states, window.past_actions, window.mask, context
+        )
+
     def _tensors(
-        self, window: WindowBatch, angle: np.ndarray, generator: np.random.Generator, step: int
+        self,
+        window: WindowBatch,
+        condition: np.ndarray,
+        angle: np.ndarray,
+        generator: np.random.Generator,
+        step: int,
     ) -> Batch:
         scales = self._normalizer
         states, actions = self._normalized(window)
-        condition = condition_vector(scales, window.states, window.past_actions, window.mask)
         nothing = actions[..., :0]
         clean, given = {
             "proposal": (actions, nothing),

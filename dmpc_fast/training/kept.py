@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from dmpc_fast.data.windows import Windows
+from dmpc_fast.model_context import with_unread_context
 from dmpc_fast.model_file import Model
 from dmpc_fast.normalizer import Normalizer
 from dmpc_fast.spec import STAGES, ModelSpec
 from dmpc_fast.training.run import network_tensors
 
 #: What stages of one model have in common.
-SHARED = ("state_size", "action_size", "horizon", "history", "context")
+SHARED = ("state_size", "action_size", "horizon", "history")
 
 
 def kept_stages(only: Sequence[str] | None) -> tuple[str, ...]:
@@ -31,6 +33,10 @@ def with_kept(spec: ModelSpec, base: Model, kept: Sequence[str]) -> ModelSpec:
         wanted, own = getattr(spec, name), getattr(base.spec, name)
         if wanted != own:
             raise ValueError(f"the model to take stages from has {name} {own}, not {wanted}")
+    if base.spec.context not in (0, spec.context):
+        raise ValueError(
+            f"the model to take stages from has context {base.spec.context}, not {spec.context}"
+        )
     return dataclasses.replace(
         spec,
         stages={**spec.stages, **{stage: base.spec.stages[stage] for stage in kept}},
@@ -43,13 +49,20 @@ def with_kept(spec: ModelSpec, base: Model, kept: Sequence[str]) -> ModelSpec:
     )
 
 
-def kept_tensors(base: Model, kept: Sequence[str]) -> dict[str, Tensor]:
-    """Weights of the kept stages alone: a policy, for one, belongs to the planner that they left."""
-    return {
+def kept_tensors(base: Model, kept: Sequence[str], context: int) -> dict[str, Tensor]:
+    """Weights of the kept stages alone: a policy, for one, belongs to the planner that they left.
+
+    context: size of the new model's, which stages of a model without one do not hear.
+    """
+    found = {
         name: tensor
         for name, tensor in network_tensors(base).items()
         if name.partition(".")[0] in kept
     }
+    if context == base.spec.context:
+        return found
+    widened = with_unread_context(found, context)
+    return {name: torch.as_tensor(tensor) for name, tensor in widened.items()}
 
 
 def kept_normalizer(base: Model, windows: Windows) -> Normalizer:

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dmpc_fast.data.mirror import Mirror
+from dmpc_fast.data.return_ranks import ReturnRanks
 from dmpc_fast.data.windows import Windows
 from dmpc_fast.model_file import save_model, write_atomically
 from dmpc_fast.models.network import TrajectoryTransformer
@@ -260,7 +262,23 @@ class Trainer:
             state_noise=self.settings.state_noise,
             predicts=self.settings.predicted_states > 0 and stage == "objective",
             mirror=mirror,
+            context=self._context(windows, stage),
         )
+
+    def _context(self, windows: Windows, stage: str) -> np.ndarray | None:
+        """What a stage is told beside the history, of every window: see `return_condition`. Dynamics and
+        objective are told nothing."""
+        size = self.spec.context
+        if not size:
+            return None
+        if stage != "proposal":
+            return np.zeros((len(windows), size), np.float32)
+        if not self.settings.return_condition:
+            raise ValueError(
+                f"the model takes a context of size {size}, which the data do not hold: its proposal "
+                "can learn from ranks of returns alone (return_condition)"
+            )
+        return ReturnRanks(self._train).of(windows)[:, None]
 
     def _temperature(self, stage: str) -> float | None:
         """How strongly a stage prefers episodes of high return; None: not at all."""

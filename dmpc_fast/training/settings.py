@@ -55,6 +55,8 @@ class TrainingSettings:
     CUDA device. validation_fraction: share of episodes held out. checkpoint_every, validate_every: in
     steps. return_temperature: how strongly the proposal prefers episodes of high return, in standard
     deviations of the episode return (weights exp(return / temperature)); None for all data alike.
+    return_condition: the proposal is told how good the episode is that a window is from (its rank among
+    the returns, 0 to 1), which the model then takes as its context: 1 asks for what the best ones did.
     The dynamics always learn from all data. objective_temperature: the same for the objective: with
     it the value is that of the behaviour that the proposal imitates. start_fraction: share of every
     batch that is drawn from the first start_steps steps of episodes alone (None: the horizon): where
@@ -92,6 +94,7 @@ class TrainingSettings:
     log_every: int = 50
     seed: int = 0
     return_temperature: float | None = None
+    return_condition: bool = False
     objective_temperature: float | None = None
     start_fraction: float = 0.0
     start_steps: int | None = None

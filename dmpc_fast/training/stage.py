@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from dmpc_fast.model_context import CONDITION_WEIGHTS
 from dmpc_fast.models.network import TrajectoryTransformer
 from dmpc_fast.spec import ModelSpec
 from dmpc_fast.training.adaptation import (
@@ -56,6 +57,8 @@ class StageTrainer:
             networks = nn.ModuleList(
                 TrajectoryTransformer(spec, stage) for _ in range(spec.stages[stage].members)
             )
+            if spec.context and stage != "proposal":
+                _ignore_context(networks, spec.context)
             prepare_members(networks, adaptation or Adaptation())
         for member in networks:
             use_kernels(member, spec, settings, device)
@@ -160,3 +163,11 @@ class StageTrainer:
     def weights(self) -> dict[str, Tensor]:
         """The averaged weights that ship, by the names that `load_weights` takes."""
         return merged_state(self.average)
+
+
+def _ignore_context(networks: nn.ModuleList, size: int) -> None:
+    """Zero what reads a context that training never fills: it stays zero then, since its gradient is."""
+    with torch.no_grad():
+        for name, parameter in networks.named_parameters():
+            if name.partition(".")[2] in CONDITION_WEIGHTS:
+                parameter[:, -size:] = 0

@@ -23,6 +23,7 @@ INHERITED = (
     "seed",
     "validation_fraction",
     "return_temperature",
+    "return_condition",
     "start_fraction",
     "start_steps",
     "mirror_states",

@@ -69,6 +69,11 @@ def test_a_fitting_environment_passes() -> None:
         (_Reacher(), model_spec(4, 1, 0.1), "but the model reads plain observations"),
         (_Reacher(), model_spec(4, 1, 0.1, ("goal", "speed")), "reads dictionary .*'speed'"),
         (make_environment("CartPole-v1"), model_spec(4, 1, 0.1), "actions must be continuous"),
+        (
+            make_environment("Hopper-v5"),
+            dataclasses.replace(model_spec(11, 3, 0.008), context=1),
+            "takes a context of size 1, which environment 'Hopper-v5' does not give",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(environment: Any, spec: ModelSpec, message: str) -> None:
