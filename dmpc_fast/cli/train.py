@@ -73,6 +73,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--objective-temperature", type=float, help="weight the objective's data by return, too"
     )
     parser.add_argument(
+        "--return-condition",
+        action="store_true",
+        default=None,
+        help="tell the proposal the rank of each episode's return, which the model then takes as its "
+        "context (0 to 1; fix it by export --context)",
+    )
+    parser.add_argument(
         "--value-expectile",
         type=float,
         help="which expectile of the return the value is; 0.5 is the mean",
@@ -165,13 +172,6 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         "--return-temperature",
         type=float,
         help="weight the proposal's data by return; small is greedy",
-    )
-    parser.add_argument(
-        "--return-condition",
-        action="store_true",
-        default=None,
-        help="tell the proposal the rank of each episode's return, which the model then takes as its "
-        "context (0 to 1; fix it by export --context)",
     )
     parser.add_argument(
         "--start-fraction", type=float, help="share of batches from the first steps of episodes"

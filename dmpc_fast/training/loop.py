@@ -268,12 +268,16 @@ class Trainer:
     def _context(self, windows: Windows, stage: str) -> np.ndarray | None:
         """What a stage is told beside the history, of every window: see `return_condition`. Dynamics and
         objective are told nothing."""
-        size = self.spec.context
-        if not size:
-            return None
+        size, told = self.spec.context, self.settings.return_condition
         if stage != "proposal":
-            return np.zeros((len(windows), size), np.float32)
-        if not self.settings.return_condition:
+            return np.zeros((len(windows), size), np.float32) if size else None
+        if told and size != 1:
+            raise ValueError(
+                f"return_condition is for a model with a context of size 1, this one has {size}"
+            )
+        if not told and not size:
+            return None
+        if not told:
             raise ValueError(
                 f"the model takes a context of size {size}, which the data do not hold: its proposal "
                 "can learn from ranks of returns alone (return_condition)"

@@ -74,6 +74,11 @@ def test_a_told_proposal_joins_stages_that_take_no_context(dataset: str, tmp_pat
     base = train(dataset, out=tmp_path / "base", steps=3, **FAST)
     path = train(dataset, out=tmp_path / "told", steps=3, return_condition=True, base=base,
                  only=["proposal"], **FAST)  # fmt: skip
+    with pytest.raises(
+        ValueError, match="return_condition is for a model with a context of size 1"
+    ):
+        distill(base, out=tmp_path / "student", steps={"proposal": 3}, return_condition=True,
+                compile=False, progress=False)  # fmt: skip
     own, told = load_model(base), load_model(path)
     name = "dynamics.0.condition.history.weight"
     np.testing.assert_array_equal(told.tensors[name][:, :-1], own.tensors[name])
