@@ -94,6 +94,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--state-noise", type=float, help="of the objective's states, in standard deviations"
     )
     parser.add_argument(
+        "--history-noise",
+        type=float,
+        help="of the states that the proposal is told, in standard deviations",
+    )
+    parser.add_argument(
         "--predicted-states",
         type=float,
         metavar="SHARE",
@@ -204,7 +209,8 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
         "seed",
         "return_temperature", "return_condition", "start_fraction", "start_steps", "value_expectile",
         "objective_temperature",
-        "value_bootstrap", "state_noise", "predicted_states", "muon", "muon_learning_rate",
+        "value_bootstrap", "state_noise", "history_noise", "predicted_states", "muon",
+        "muon_learning_rate",
         "proposal_angles", "dynamics_angles", "horizon_weighting", "mirror_states", "mirror_actions",
         "mirror_stages",
     )  # fmt: skip

@@ -62,7 +62,8 @@ class StageBatches:
         start_fraction: share of the batch that is drawn from the first steps of episodes alone.
         start_steps: how many those are; None for the horizon.
         bootstrap: whether batches hold the windows that follow. state_noise: standard
-            deviation of noise on given states, for the objective. predicts: whether batches of the
+            deviation of noise on given states, for the objective. history_noise: the same on the states
+        of the condition, for the proposal. predicts: whether batches of the
             objective hold `eps` for a dynamics model to predict states from.
         mirror: a symmetry of the robot, applied to half of the windows.
         context: (N, size), of every window; None for models that take none.
@@ -83,6 +84,7 @@ class StageBatches:
         start_steps: int | None = None,
         bootstrap: bool = False,
         state_noise: float = 0.0,
+        history_noise: float = 0.0,
         predicts: bool = False,
         mirror: Mirror | None = None,
         context: np.ndarray | None = None,
@@ -95,7 +97,7 @@ class StageBatches:
         self._key = np.array([seed, STAGES.index(stage)], dtype=np.uint64)
         self._batch_size = batch_size
         self._bootstrap, self._state_noise, self._predicts = bootstrap, state_noise, predicts
-        self._mirror, self._context = mirror, context
+        self._mirror, self._context, self._history_noise = mirror, context, history_noise
         steps = windows.horizon if start_steps is None else start_steps
         self._cumulative = np.cumsum(_weights(windows, return_temperature, start_fraction, steps))
         self._slice = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
@@ -164,6 +166,18 @@ class StageBatches:
             self._normalizer, window.states, window.past_actions, window.mask, context
         )
 
+    def _moved(
+        self, condition: np.ndarray, window: WindowBatch, generator: np.random.Generator
+    ) -> np.ndarray:
+        """The condition with noise on its states; none on those before an episode's start."""
+        count, history, size = window.states.shape
+        shape = (self._batch_size, history, size)
+        noise = generator.standard_normal(shape, dtype=np.float32)[self._slice]
+        noise[:, :-1] *= window.mask[..., None]
+        moved = condition.copy()
+        moved[:, : history * size] += self._history_noise * noise.reshape(count, -1)
+        return moved
+
     def _tensors(
         self,
         window: WindowBatch,
@@ -190,6 +204,8 @@ class StageBatches:
             noise = generator.standard_normal(shape, dtype=np.float32)[self._slice]
             noise *= self._state_noise * window.valid[..., None]
             given = np.concatenate([states + noise, actions], axis=-1)
+        if self._history_noise > 0 and self._stage == "proposal":
+            condition = self._moved(condition, window, generator)
         return Batch(
             clean=_tensor(clean),
             given=_tensor(given),

@@ -260,6 +260,7 @@ class Trainer:
             start_steps=self.settings.start_steps,
             bootstrap=self.settings.value_bootstrap and stage == "objective",
             state_noise=self.settings.state_noise,
+            history_noise=self.settings.history_noise,
             predicts=self.settings.predicted_states > 0 and stage == "objective",
             mirror=mirror,
             context=self._context(windows, stage),

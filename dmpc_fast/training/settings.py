@@ -45,37 +45,37 @@ def on_device(settings: Mapping[str, Any], device: str | None) -> dict[str, Any]
 class TrainingSettings:
     """How the stages of a model are trained.
 
-    steps: optimiser steps per stage. batch_size: windows per step over all processes.
-    warmup: steps of linear warm-up; cosine decay to 0 follows. ema_decay: of the weights that
-    ship, ramped up at the start. clip_norm: largest gradient norm. precision: of matrix products
-    (autocast in bf16; weights, optimiser and residuals stay float32); auto becomes bf16 where a GPU or
-    the processor has units for it, else float32 (`fast_precision`; `train`, `finetune` and `distill`
-    ask for their device's own, `on_device`). compile: torch.compile the
-    loss. kernels: what computes the blocks of networks, torch or fused Triton kernels, which need a
-    CUDA device. validation_fraction: share of episodes held out. checkpoint_every, validate_every: in
-    steps. return_temperature: how strongly the proposal prefers episodes of high return, in standard
-    deviations of the episode return (weights exp(return / temperature)); None for all data alike.
-    return_condition: the proposal is told how good the episode is that a window is from (its rank among
-    the returns, 0 to 1), which the model then takes as its context: 1 asks for what the best ones did.
-    The dynamics always learn from all data. objective_temperature: the same for the objective: with
-    it the value is that of the behaviour that the proposal imitates. start_fraction: share of every
-    batch that is drawn from the first start_steps steps of episodes alone (None: the horizon): where
-    episodes are long, they hold few windows in which the robot gets going. value_expectile: which
-    expectile of the return the value is (0.5: the mean; above: of the better part of the behaviour,
-    Kostrikov et al. 2022). value_bootstrap: the value learns from the next horizon's rewards and its
-    own value there, not from the return of the behaviour. state_noise: standard deviation, in
-    normalised units, of noise on the states that the objective is trained on. predicted_states: share
-    of the objective's examples whose states are those that the dynamics model predicts, as they are
-    in planning. muon: stages that learn by Muon, at muon_learning_rate; others by AdamW, at
-    learning_rate. dynamics_angles: noise angles that the dynamics learn at: all, or those alone at
-    which their sampler asks them; of one step that is pure noise, where the answer is the mean of
-    what may follow. proposal_angles: the same for the proposal; of two steps that is a regression
-    on the mean and one that refines it. horizon_weighting: power of the weights of the horizon's steps
-    in the dynamics' loss, see `step_weights`; 0 weighs all alike. mirror_states, mirror_actions: the
-    robot's symmetry, for each dimension the one whose value it has in the mirrored robot, with a leading
-    minus where the sign turns; half of the windows of mirror_stages are then mirrored. Both or neither;
-    the proposal is left out by default (docs/recipes.md says what it lost). threads: torch threads, None
-    for torch's own choice.
+    steps: optimiser steps per stage. batch_size: windows per step over all processes. warmup: steps of
+    linear warm-up; cosine decay to 0 follows. ema_decay: of the weights that ship, ramped up at the
+    start. clip_norm: largest gradient norm. precision: of matrix products (autocast in bf16; weights,
+    optimiser and residuals stay float32); auto becomes bf16 where a GPU or the processor has units for
+    it, else float32 (`fast_precision`; `train`, `finetune` and `distill` ask for their device's own,
+    `on_device`). compile: torch.compile the loss. kernels: what computes the blocks of networks, torch
+    or fused Triton kernels, which need a CUDA device. validation_fraction: share of episodes held out.
+    checkpoint_every, validate_every: in steps. return_temperature: how strongly the proposal prefers
+    episodes of high return, in standard deviations of the episode return (weights exp(return /
+    temperature)); None for all data alike. return_condition: the proposal is told how good the episode
+    is that a window is from (its rank among the returns, 0 to 1), which the model then takes as its
+    context: 1 asks for what the best ones did. The dynamics always learn from all data.
+    objective_temperature: the same for the objective: with it the value is that of the behaviour that
+    the proposal imitates. start_fraction: share of every batch that is drawn from the first start_steps
+    steps of episodes alone (None: the horizon): where episodes are long, they hold few windows in which
+    the robot gets going. value_expectile: which expectile of the return the value is (0.5: the mean;
+    above: of the better part of the behaviour, Kostrikov et al. 2022). value_bootstrap: the value learns
+    from the next horizon's rewards and its own value there, not from the return of the behaviour.
+    state_noise: standard deviation, in normalised units, of noise on the states that the objective is
+    trained on. history_noise: the same for the states that the proposal is told, so that it learns what
+    to do beside those of the data. predicted_states: share of the objective's examples whose states are
+    those that the dynamics model predicts, as they are in planning. muon: stages that learn by Muon, at
+    muon_learning_rate; others by AdamW, at learning_rate. dynamics_angles: noise angles that the
+    dynamics learn at: all, or those alone at which their sampler asks them; of one step that is pure
+    noise, where the answer is the mean of what may follow. proposal_angles: the same for the proposal;
+    of two steps that is a regression on the mean and one that refines it. horizon_weighting: power of
+    the weights of the horizon's steps in the dynamics' loss, see `step_weights`; 0 weighs all alike.
+    mirror_states, mirror_actions: the robot's symmetry, for each dimension the one whose value it has in
+    the mirrored robot, with a leading minus where the sign turns; half of the windows of mirror_stages
+    are then mirrored. Both or neither; the proposal is left out by default (docs/recipes.md says what it
+    lost). threads: torch threads, None for torch's own choice.
     """
 
     steps: dict[str, int]
@@ -101,6 +101,7 @@ class TrainingSettings:
     value_expectile: float = 0.5
     value_bootstrap: bool = False
     state_noise: float = 0.0
+    history_noise: float = 0.0
     predicted_states: float = 0.0
     muon: tuple[str, ...] = ()
     muon_learning_rate: float = 3e-3
@@ -150,8 +151,10 @@ class TrainingSettings:
             raise ValueError(
                 f"value_expectile must lie between 0 and 1, got {self.value_expectile}"
             )
-        if not (math.isfinite(self.state_noise) and self.state_noise >= 0):
-            raise ValueError(f"state_noise must be finite and at least 0, got {self.state_noise}")
+        for name in ("state_noise", "history_noise"):
+            deviation = getattr(self, name)
+            if not (math.isfinite(deviation) and deviation >= 0):
+                raise ValueError(f"{name} must be finite and at least 0, got {deviation}")
         if not 0 <= self.predicted_states <= 1:
             raise ValueError(f"predicted_states must lie in [0, 1], got {self.predicted_states}")
         if not (math.isfinite(self.horizon_weighting) and self.horizon_weighting >= 0):

@@ -24,6 +24,7 @@ INHERITED = (
     "validation_fraction",
     "return_temperature",
     "return_condition",
+    "history_noise",
     "start_fraction",
     "start_steps",
     "mirror_states",
