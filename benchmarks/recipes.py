@@ -21,11 +21,8 @@ from pathlib import Path
 COMMON = "--preset small --return-temperature 0.3 --num-samples 64 --threads 1"
 #: Walker2d with its legs exchanged does the same ("A mirrored robot").
 MIRROR = "--mirror-states 0 1 5 6 7 2 3 4 8 9 10 14 15 16 11 12 13 --mirror-actions 3 4 5 0 1 2"
-#: A horizon of 8 learns in a third of the steps ("A short horizon").
-SHORT = (
-    "--horizon 8 --proposal-train-steps 3000 --dynamics-train-steps 3000 "
-    "--objective-train-steps 3000"
-)
+#: A horizon of 8 learns in a third of the steps ("A short horizon"), but for a mixture's proposal.
+SHORT = "--horizon 8 --dynamics-train-steps 3000 --objective-train-steps 3000"
 WALKER = f"--patch 4 --start-fraction 0.15 {MIRROR}"
 HOPPER = "--patch 4 --start-fraction 0.15"
 CHEETAH = (
@@ -44,11 +41,15 @@ class Recipe:
     options: str
     student: bool = True
 
-    def commands(self, name: str, out: Path, episodes: int, seed: int) -> list[Step]:
-        """What is run, in order."""
+    def commands(
+        self, name: str, out: Path, episodes: int, seed: int, training_seed: int = 0
+    ) -> list[Step]:
+        """What is run, in order: `name` is that of the run's folder and report in `out`, `seed` the
+        first episode's. A student takes its teacher's training seed."""
         teacher, student = out / name, out / f"{name}-fast"
         data = [word for dataset in self.datasets for word in ("--dataset", dataset)]
-        train = ["train", *data, *shlex.split(f"{COMMON} {self.options}"), "--out", str(teacher)]
+        options = [*shlex.split(f"{COMMON} {self.options}"), "--seed", str(training_seed)]
+        train = ["train", *data, *options, "--out", str(teacher)]
         steps = [Step(train, teacher / "model.safetensors", teacher / "settings.json")]
         if self.student:
             distill = ["distill", str(teacher), "--threads", "1", "--out", str(student)]
@@ -106,7 +107,10 @@ def _recipes() -> dict[str, Recipe]:
             "Walker2d", walker["medium-replay"], f"{WALKER} --action-chunk 4 --num-elites 4"
         ),
         "walker2d-medium": of(
-            "Walker2d", walker["medium"], f"{WALKER} {SHORT} --action-chunk 2 --num-elites 8", False
+            "Walker2d",
+            walker["medium"],
+            f"{WALKER} {SHORT} --proposal-train-steps 3000 --action-chunk 2 --num-elites 8",
+            False,
         ),
         "walker2d-medium-expert": of(
             "Walker2d",
@@ -133,11 +137,14 @@ def main() -> None:
     )
     parser.add_argument("name", choices=RECIPES, help="robot and data")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder (default: runs)")
+    parser.add_argument("--training-seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--seed", type=int, default=10_000)
     parser.add_argument("--print", action="store_true", help="only say what would be run")
     args = parser.parse_args()
-    for step in RECIPES[args.name].commands(args.name, args.out, args.episodes, args.seed):
+    seed = args.training_seed
+    name = f"{args.name}-seed{seed}" if seed else args.name
+    for step in RECIPES[args.name].commands(name, args.out, args.episodes, args.seed, seed):
         resume = step.resumable is not None and step.resumable.exists()
         arguments = [*step.arguments, *(["--resume"] if resume else [])]
         print("dmpc-fast", shlex.join(arguments), flush=True)
