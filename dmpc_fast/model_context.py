@@ -33,7 +33,7 @@ def with_fixed_context(
     if values.shape != (spec.context,) or not np.isfinite(values).all():
         raise ValueError(f"context must be {spec.context} finite numbers, got {list(context)}")
     if spec.policy is not None:
-        raise ValueError("the model's policy reads the context, too: leave the policy out first")
+        raise ValueError("the model's policy reads the context, too, which cannot be fixed")
     tensors = dict(model.tensors)
     stages: dict[str, StageSpec] = {}
     for stage, sizes in spec.stages.items():
@@ -74,6 +74,15 @@ def with_unread_context(tensors: Mapping[str, Any], size: int) -> dict[str, Any]
             [np.asarray(weight), np.zeros((weight.shape[0], size), np.float32)], axis=1
         )
     return widened
+
+
+def reads_context(tensors: Mapping[str, Any], size: int) -> bool:
+    """Whether a stage, by the names of its members' tensors, hears a context of `size` at all."""
+    return size > 0 and any(
+        bool((tensor[:, -size:] != 0).any())
+        for name, tensor in tensors.items()
+        if name.partition(".")[2] in CONDITION_WEIGHTS
+    )
 
 
 def _readers(tensors: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from dmpc_fast.data.mirror import Mirror
 from dmpc_fast.data.return_ranks import ReturnRanks
 from dmpc_fast.data.windows import Windows
+from dmpc_fast.model_context import reads_context
 from dmpc_fast.model_file import save_model, write_atomically
 from dmpc_fast.models.network import TrajectoryTransformer
 from dmpc_fast.normalizer import Normalizer
@@ -271,6 +272,10 @@ class Trainer:
         objective are told nothing."""
         size, told = self.spec.context, self.settings.return_condition
         if stage != "proposal":
+            if reads_context(unprefixed(stage, self._initial), size):
+                raise ValueError(
+                    f"the model's {stage} reads a context of size {size}, which the data do not hold"
+                )
             return np.zeros((len(windows), size), np.float32) if size else None
         if told and size != 1:
             raise ValueError(

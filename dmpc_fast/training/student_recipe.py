@@ -61,9 +61,11 @@ def student_settings(
     for stage in steps:
         if stage not in STUDENT_STAGES:
             raise ValueError(f"steps has {stage!r}, but a student has stages {STUDENT_STAGES}")
-    return TrainingSettings(
-        steps=dict(steps), **{"muon": MUON_STAGES, **inherited(teacher, INHERITED), **given}
-    )
+    own = inherited(teacher, INHERITED)
+    if not teacher.context:
+        # A teacher whose context was fixed takes none, whatever its proposal once learned from.
+        own.pop("return_condition", None)
+    return TrainingSettings(steps=dict(steps), **{"muon": MUON_STAGES, **own, **given})
 
 
 def stages_of_many_steps(teacher: ModelSpec) -> tuple[str, ...]:

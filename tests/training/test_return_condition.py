@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from dmpc_fast.cli.main import main
 from dmpc_fast.data.minari import load_episodes
 from dmpc_fast.data.return_ranks import ReturnRanks
 from dmpc_fast.data.windows import Windows
-from dmpc_fast.model_file import load_model
+from dmpc_fast.model_file import load_model, save_model
 from dmpc_fast.planning.planner import Planner
 from dmpc_fast.training.api import finetune, train
 from dmpc_fast.training.batches import StageBatches
 from dmpc_fast.training.distill import distill
+from tests.random_models import random_model
 
 FAST = {
     "preset": "tiny", "horizon": 4, "batch_size": 32, "compile": False, "precision": "float32",
@@ -67,6 +69,26 @@ def test_the_proposal_alone_hears_the_rank(dataset: str, tmp_path: Path) -> None
                                  compile=False, progress=False, threads=1))  # fmt: skip
     assert student.spec.context == 1
     assert student.spec.provenance["training"]["return_condition"] is True
+    # And so do they with a teacher whose rank was fixed.
+    fixed = tmp_path / "fixed.safetensors"
+    assert main(["export", str(path), "--context", "1", "--out", str(fixed)]) == 0
+    student = load_model(distill(fixed, out=tmp_path / "fixed-student", steps={"proposal": 3},
+                                 batch_size=32, compile=False, progress=False, threads=1))  # fmt: skip
+    assert student.spec.context == 0
+
+
+def test_dynamics_that_hear_a_context_are_not_tuned_on_data_without(
+    dataset: str, tmp_path: Path
+) -> None:
+    model = random_model(
+        np.random.default_rng(), state=4, action=2, context=1, control_period_s=0.05
+    )
+    save_model(tmp_path / "model.safetensors", model.spec, model.tensors)
+    with pytest.raises(
+        ValueError, match="dynamics reads a context of size 1, which the data do not"
+    ):
+        finetune(tmp_path / "model.safetensors", dataset, out=tmp_path / "tuned", steps=3,
+                 compile=False, progress=False)  # fmt: skip
 
 
 @pytest.mark.slow
