@@ -29,7 +29,19 @@ def sampler_rows(rule: str, angles: Sequence[float]) -> NDArray[np.float64]: ...
 def spec_fields() -> dict[str, list[str]]: ...
 def instruction_sets() -> list[str]: ...
 
-class PlanRequest: ...
+#: best, actions, states, scores, violations, levels, and the level's fields
+_Planned = tuple[
+    NDArray[np.int64],
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.int8],
+    tuple[int, int, int, int, bool, bool],
+]
+
+class PlanRequest:
+    def observe(self, observation: NDArray[Any]) -> bool: ...
 
 class Engine:
     def __init__(
@@ -64,17 +76,14 @@ class Engine:
     def score(
         self, request: PlanRequest, states: NDArray[np.float32], actions: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]: ...
-    def plan(
-        self, request: PlanRequest
-    ) -> tuple[
-        NDArray[np.int64],
-        NDArray[np.float32],
-        NDArray[np.float32],
-        NDArray[np.float32],
-        NDArray[np.float32],
-        NDArray[np.int8],
-        tuple[int, int, int, int, bool, bool],
-    ]: ...
+    def plan(self, request: PlanRequest) -> _Planned: ...
+    def follow(
+        self,
+        request: PlanRequest,
+        chosen: NDArray[np.float32],
+        num_elites: int,
+        deadline_s: float,
+    ) -> _Planned | None: ...
     def react(
         self,
         states: NDArray[np.float32],

@@ -54,6 +54,41 @@ void raise(Status status) {
     throw std::runtime_error(message(status));
 }
 
+/// Room for all that a plan leaves, as arrays of the caller.
+class Planned {
+public:
+    Planned(const ModelSpec& spec, const Request& request)
+        : best_(request.shape()[0]),
+          actions_(request.shape(spec.action_size)),
+          states_(request.shape(spec.state_size)),
+          scores_(request.shape()),
+          violations_(request.shape()),
+          levels_(request.shape()) {}
+
+    PlanOutput output() {
+        return {.best = best_.mutable_data(),
+                .actions = actions_.mutable_data(),
+                .states = states_.mutable_data(),
+                .scores = scores_.mutable_data(),
+                .violations = violations_.mutable_data(),
+                .levels = levels_.mutable_data(),
+                .level = &level_};
+    }
+
+    py::tuple tuple() const {
+        return py::make_tuple(
+            best_, actions_, states_, scores_, violations_, levels_,
+            py::make_tuple(level_.candidates, level_.full, level_.proposal_steps,
+                           level_.dynamics_steps, level_.complete, level_.missed));
+    }
+
+private:
+    Integers best_;
+    Floats actions_, states_, scores_, violations_;
+    Levels levels_;
+    Level level_;
+};
+
 class PyEngine {
 public:
     PyEngine(const std::string& spec, const py::dict& tensors, const std::string& dtype,
@@ -91,7 +126,7 @@ public:
     Floats sample(const Request& request) {
         Floats actions(request.shape(engine_->spec().action_size));
         float* out = actions.mutable_data();
-        call([&] { return engine_->sample(request.request, out); });
+        raise(call([&] { return engine_->sample(request.request, out); }));
         return actions;
     }
 
@@ -100,7 +135,7 @@ public:
         Floats states(request.shape(engine_->spec().state_size));
         const float* in = actions.data();
         float* out = states.mutable_data();
-        call([&] { return engine_->predict(request.request, in, out); });
+        raise(call([&] { return engine_->predict(request.request, in, out); }));
         return states;
     }
 
@@ -113,28 +148,32 @@ public:
                                 .tie_breaks = ties.mutable_data()};
         const float* s = states.data();
         const float* a = actions.data();
-        call([&] { return engine_->score(request.request, s, a, output); });
+        raise(call([&] { return engine_->score(request.request, s, a, output); }));
         return py::make_tuple(scores, violations, ties);
     }
 
     py::tuple plan(const Request& request) {
-        Integers best(request.shape()[0]);
-        Floats actions(request.shape(engine_->spec().action_size));
-        Floats states(request.shape(engine_->spec().state_size));
-        Floats scores(request.shape()), violations(request.shape());
-        Levels levels(request.shape());
-        Level level;
-        const PlanOutput output{.best = best.mutable_data(),
-                                .actions = actions.mutable_data(),
-                                .states = states.mutable_data(),
-                                .scores = scores.mutable_data(),
-                                .violations = violations.mutable_data(),
-                                .levels = levels.mutable_data(),
-                                .level = &level};
-        call([&] { return engine_->plan(request.request, output); });
-        return py::make_tuple(best, actions, states, scores, violations, levels,
-                              py::make_tuple(level.candidates, level.full, level.proposal_steps,
-                                             level.dynamics_steps, level.complete, level.missed));
+        Planned planned(engine_->spec(), request);
+        const PlanOutput output = planned.output();
+        raise(call([&] { return engine_->plan(request.request, output); }));
+        return planned.tuple();
+    }
+
+    /// `plan` of a request that observed something, and what is run of it, the mean of its elites,
+    /// to `chosen`; None, and `chosen` as it was, where no candidate can be run.
+    std::optional<py::tuple> follow(Request& request, Floats& chosen, int num_elites,
+                                    double deadline_s) {
+        const ModelSpec& spec = engine_->spec();
+        check_shape("chosen", chosen, {1, spec.horizon, spec.action_size});
+        request.request.num_elites = num_elites;
+        request.request.deadline_s = deadline_s;
+        Planned planned(spec, request);
+        PlanOutput output = planned.output();
+        output.run_actions = chosen.mutable_data();
+        const Status status = call([&] { return engine_->plan(request.request, output); });
+        if (status == Status::no_candidate) return std::nullopt;
+        raise(status);
+        return planned.tuple();
     }
 
     Floats react(const Floats& states, const Floats& actions, const Floats& mask,
@@ -153,7 +192,7 @@ public:
                                   .mask = mask.data(),
                                   .context = context.data()};
         float* out = chosen.mutable_data();
-        call([&] { return engine_->react(request, out); });
+        raise(call([&] { return engine_->react(request, out); }));
         return chosen;
     }
 
@@ -168,14 +207,10 @@ public:
 private:
     /// Without the interpreter's lock; calls from several threads take turns.
     template <class Function>
-    void call(Function function) {
-        Status status;
-        {
-            const py::gil_scoped_release release;
-            const std::lock_guard<std::mutex> turn(mutex_);
-            status = function();
-        }
-        raise(status);
+    Status call(Function function) {
+        const py::gil_scoped_release release;
+        const std::lock_guard<std::mutex> turn(mutex_);
+        return function();
     }
 
     std::unique_ptr<Engine> engine_;
@@ -188,7 +223,8 @@ void bind_engine(py::module_& module) {
     using py::arg;
     module.def("instruction_sets", &instruction_sets,
                "Names that `instruction_set` may have on this machine.");
-    py::class_<Request>(module, "PlanRequest", "A request in the engine's own form; see base.py.");
+    py::class_<Request>(module, "PlanRequest", "A request in the engine's own form; see base.py.")
+        .def("observe", &Request::observe, arg("observation"));
     py::class_<PyEngine>(module, "Engine", "Plans of one model on the CPU, without Python inside.")
         .def(py::init<const std::string&, const py::dict&, const std::string&, int,
                       const std::string&, bool, bool>(),
@@ -203,6 +239,8 @@ void bind_engine(py::module_& module) {
         .def("score", &PyEngine::score, arg("request"), arg("states").noconvert(),
              arg("actions").noconvert())
         .def("plan", &PyEngine::plan, arg("request"))
+        .def("follow", &PyEngine::follow, arg("request"), arg("chosen").noconvert(),
+             arg("num_elites"), arg("deadline_s"))
         .def("react", &PyEngine::react, arg("states").noconvert(), arg("actions").noconvert(),
              arg("mask").noconvert(), arg("context").noconvert())
         .def("least_seconds", &PyEngine::least_seconds, arg("robots"), arg("candidates"))

@@ -1,7 +1,21 @@
 #include "engine_request.hpp"
 
+#include <cmath>
+
 namespace dmpc::bindings {
 namespace {
+
+/// Whether `from` has finite numbers alone, as float32; they are left in `to`.
+template <class T>
+bool narrow(const void* from, std::vector<float>& to) {
+    const T* values = static_cast<const T*>(from);
+    bool finite = true;
+    for (std::size_t i = 0; i < to.size(); ++i) {
+        to[i] = static_cast<float>(values[i]);
+        finite = finite && std::isfinite(to[i]);
+    }
+    return finite;
+}
 
 constexpr std::pair<const char*, TermKind> kTerms[] = {
     {"LearnedReward", TermKind::learned_reward},
@@ -54,7 +68,9 @@ Request::Request(const ModelSpec& spec, const Floats& states, const Floats& acti
                  const std::vector<GroupTuple>& groups,
                  const std::optional<std::vector<TermTuple>>& terms,
                  std::optional<double> deadline_s, const std::optional<Levels>& levels)
-    : kept_{states, actions, mask, context, robots, plan_index} {
+    : kept_{states, actions, mask, context, robots, plan_index},
+      observed_(spec.state_size),
+      candidate_(spec.history == 1 ? spec.state_size : 0) {
     const py::ssize_t count = states.ndim() > 0 ? states.shape(0) : 0;
     const py::ssize_t past = spec.history - 1;
     check_shape("states", states, {count, spec.history, spec.state_size});
@@ -101,6 +117,24 @@ Request::Request(const ModelSpec& spec, const Floats& states, const Floats& acti
     trajectory_[0] = count;
     trajectory_[1] = request.candidates();
     trajectory_[2] = spec.horizon;
+}
+
+bool Request::observe(const py::array& observation) {
+    constexpr int kPlain = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+    const bool fits = request.robots == 1 && !candidate_.empty() && observation.ndim() == 1 &&
+                      observation.size() == static_cast<py::ssize_t>(candidate_.size()) &&
+                      (observation.flags() & kPlain) == kPlain;
+    if (!fits) return false;
+    const py::dtype dtype = observation.dtype();
+    const bool native = dtype.byteorder() == '=' && dtype.kind() == 'f';
+    const bool narrowed =
+        native && (dtype.itemsize() == 4   ? narrow<float>(observation.data(), candidate_)
+                   : dtype.itemsize() == 8 ? narrow<double>(observation.data(), candidate_)
+                                           : false);
+    if (!narrowed) return false;
+    observed_.swap(candidate_);
+    request.states = observed_.data();
+    return true;
 }
 
 const SamplerSpec* Request::keep(const std::optional<SamplerTuple>& from) {

@@ -54,6 +54,10 @@ public:
             const std::optional<std::vector<TermTuple>>& terms, std::optional<double> deadline_s,
             const std::optional<Levels>& levels);
 
+    /// Makes this the request of one robot that has no past and is now in `observation`. False, and
+    /// nothing done, unless that is a contiguous vector of S finite numbers in float32 or float64.
+    bool observe(const py::array& observation);
+
     std::vector<py::ssize_t> shape() const { return {trajectory_[0], trajectory_[1]}; }
     std::vector<py::ssize_t> shape(int size) const {
         return {trajectory_[0], trajectory_[1], trajectory_[2], size};
@@ -65,6 +69,7 @@ private:
     const SamplerSpec* keep(const std::optional<SamplerTuple>& from);
 
     std::vector<py::array> kept_;
+    std::vector<float> observed_, candidate_;  // (S): of `observe`, and what it is looking at
     std::vector<SamplerSpec> samplers_;
     std::vector<CandidateGroup> groups_;
     std::vector<Term> terms_;

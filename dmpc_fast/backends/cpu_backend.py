@@ -116,10 +116,20 @@ class CpuBackend:
 
         A plan that the deadline cuts depends on the machine's pace; its levels make it again.
         """
-        best, actions, states, scores, violations, levels, level = self._call(
-            self._engine.plan, request, deadline_s=request.deadline_s, levels=request.levels
+        return _result(
+            self._call(
+                self._engine.plan, request, deadline_s=request.deadline_s, levels=request.levels
+            )
         )
-        return PlanResult(best, actions, states, scores, violations, levels, _level(*level))
+
+    def repeated(self, request: PlanRequest, num_elites: int) -> RepeatedPlan:
+        """`request`, of one robot and a model that sees no past, to be planned again and again.
+
+        Its arrays `robots` and `plan_index` are read anew each time, its states are replaced.
+        num_elites: candidates whose mean is run.
+        """
+        native = self._call(lambda made: made, request)
+        return RepeatedPlan(self._engine, native, num_elites)
 
     def react(self, request: PlanRequest) -> np.ndarray:
         """The policy's actions (B, A), clipped to the action bounds; float32 in every dtype."""
@@ -179,6 +189,43 @@ class CpuBackend:
         shape = (len(request.states), request.num_samples, self._spec.horizon, size)
         check_array(name, array, shape)
         _check_contiguous(name, array)
+
+
+class RepeatedPlan:
+    """A request that the engine keeps in its own form; only what differs from plan to plan is said.
+
+    Made by `CpuBackend.repeated`.
+    """
+
+    def __init__(self, engine: Any, native: Any, num_elites: int) -> None:
+        self._engine, self._native, self._num_elites = engine, native, num_elites
+
+    def observe(self, observation: Any) -> bool:
+        """The robot is now in `observation`. False, and nothing done, unless that is a contiguous
+        vector (S,) of finite float32 or float64."""
+        seen: bool = isinstance(observation, np.ndarray) and self._native.observe(observation)
+        return seen
+
+    def plan(self, chosen: np.ndarray, deadline_s: float = math.inf) -> tuple[Any, ...] | None:
+        """Plan, and leave in `chosen` (1, F, A) float32 the actions that are run: the elites' mean.
+
+        Returns what `result` makes a `PlanResult` of; None, with `chosen` as it was, where no
+        candidate has finite actions and a score.
+        """
+        made: tuple[Any, ...] | None = self._engine.follow(
+            self._native, chosen, self._num_elites, deadline_s
+        )
+        return made
+
+    @staticmethod
+    def result(made: tuple[Any, ...]) -> PlanResult:
+        """What `plan` returned, as every backend gives it."""
+        return _result(made)
+
+
+def _result(made: tuple[Any, ...]) -> PlanResult:
+    best, actions, states, scores, violations, levels, level = made
+    return PlanResult(best, actions, states, scores, violations, levels, _level(*level))
 
 
 #: Most plans reach the same one.

@@ -66,7 +66,40 @@ class Answerer:
                 began=began,
                 due_time=due_time,
             )
-        merged = merge(results, [rows for rows, _ in requests])
+        plan = self.assemble(
+            live,
+            results,
+            made,
+            objective,
+            single=single,
+            num_elites=num_elites,
+            search=search,
+            rounds=rounds,
+        )
+        late = due_time is not None and time.perf_counter() > due_time
+        if late:
+            plan = dataclasses.replace(plan, level=dataclasses.replace(plan.level, missed=True))
+        return plan
+
+    def assemble(
+        self,
+        live: LiveModel,
+        results: Sequence[PlanResult],
+        made: tuple[Part, ...],
+        objective: Objective | None,
+        *,
+        single: bool,
+        num_elites: int,
+        search: IteratedSearch | None = None,
+        rounds: int | None = None,
+        late: bool = False,
+    ) -> Plan:
+        """The plan that results amount to: what is run, and where it comes from.
+
+        made: the requests, as they could be made again. late: whether it was ready too late.
+        Otherwise as for `answer`.
+        """
+        merged = merge(results, [rows for rows, _ in made])
         actions, states = _float32(merged.actions), _float32(merged.states)
         scores, violations = _float32(merged.scores), _float32(merged.violations)
         places = places_of_best(merged)
@@ -78,8 +111,7 @@ class Answerer:
             chosen, expected = elite_mean(actions, elites), elite_mean(states, elites)
         # Backends keep to the bounds; what moves a robot does not rest on that.
         chosen = np.minimum(np.maximum(chosen, self._low), self._high)
-        late = due_time is not None and time.perf_counter() > due_time
-        level = self._level(results, requests, late=late)
+        level = self._level(results, made, late=late)
         origin = Origin(
             live.sha256,
             self._backend,
@@ -127,11 +159,11 @@ def _run(
         result = rank(live.engine, timed, objective)
         waiting -= len(rows)
         results.append(result)
-        made.append((rows, _as_made(request, result)))
+        made.append((rows, as_made(request, result)))
     return results, tuple(made)
 
 
-def _as_made(request: PlanRequest, result: PlanResult) -> PlanRequest:
+def as_made(request: PlanRequest, result: PlanResult) -> PlanRequest:
     """The request of this very result, whatever the machine's pace: a deadline's cuts as levels."""
     cut = result.level is not None and not result.level.complete
     levels = result.levels if cut else None

@@ -24,6 +24,7 @@ from dmpc_fast.model_file import Model, load_model
 from dmpc_fast.objectives import Term
 from dmpc_fast.planning import inputs
 from dmpc_fast.planning.answer import Answerer
+from dmpc_fast.planning.direct import Direct
 from dmpc_fast.planning.iterated_search import IteratedSearch
 from dmpc_fast.planning.live_model import LiveModel, Replacement
 from dmpc_fast.planning.plan import (
@@ -101,7 +102,7 @@ class Planner:
         self._reaction = Reaction(self.spec, mode, fallback)
         self.mode, self.fallback = self._reaction.mode, self._reaction.fallback
         self.last_source: str | np.ndarray = PLANNED
-        self.last_plan: Plan | None = None
+        self._last_plan: Plan | None = None
         self.last_planned = np.zeros(0, np.int64)
         self._live, self._warm_start = LiveModel(backend, model.sha256), warm_start
         self._replacement = Replacement(model, create)
@@ -115,6 +116,19 @@ class Planner:
         self._robots = Robots(num_robots or 1, self.spec)
         self._no_context = np.zeros((num_robots or 1, 0), np.float32)
         self._answerer = Answerer(self.spec, self.backend, dtype)
+        plain = num_robots is None and warm_start is None and search is None and mode == "plan"
+        self._direct = (
+            Direct(
+                self.spec,
+                self._robots,
+                self._cold,
+                self.action_chunk,
+                self.num_elites,
+                fallback=self.fallback,
+            )
+            if plain and Direct.fits(self.spec)
+            else None
+        )
         # Refuses a deadline that no plan of this planner could keep.
         self._due_time(None)
 
@@ -199,6 +213,14 @@ class Planner:
         return self._live.sha256
 
     @property
+    def last_plan(self) -> Plan | None:
+        """The plan behind the latest action that needed one; None before the first."""
+        if self._direct is not None:
+            # Its record is made for whoever asks first.
+            self._last_plan = self._direct.plan(self._answerer) or self._last_plan
+        return self._last_plan
+
+    @property
     def plan_index(self) -> int | np.ndarray:
         """Plans made since the reset: an int, or (B,)."""
         index = self._robots.plan_index
@@ -207,6 +229,9 @@ class Planner:
     def expectation(self) -> Expectation:
         """What the plans in progress say that the robots will be in next: states (S,) or (B, S) and
         steps, an int or (B,). NaN and -1 where there is no such plan."""
+        _ = (
+            self.last_plan
+        )  # A plan of which nobody asked for the record has left no predictions yet.
         expected = self._robots.expectation()
         if self.num_robots is None:
             return Expectation(expected.states[0], int(expected.steps[0]))
@@ -316,6 +341,12 @@ class Planner:
             deadline_s: seconds from now within which the plan, if one is needed, should be ready;
                 None for the planner's own, infinity for none.
         """
+        plain = previous_action is None and context is None and robots is None
+        if plain and self._direct is not None and not callable(self._objective):
+            limit = self.deadline_s if deadline_s is None else check_deadline(deadline_s)
+            action = self._act_directly(obs, math.inf if limit is None else limit)
+            if action is not None:
+                return action
         due_time = self._due_time(deadline_s)
         turn = self._turn(obs, context, robots)
         count = len(turn.slots)
@@ -340,7 +371,8 @@ class Planner:
                 part, source = turn.part(due), PLANNED
                 plan = self._plan(part, due_time)
                 self._robots.follow(part.slots, plan.chosen_actions, plan.chosen_states)
-                self.last_plan, self.last_planned = plan, part.slots
+                self._keep(plan)
+                self.last_planned = part.slots
             actions = self._robots.step(turn)
         if self.num_robots is None:
             self.last_source = source
@@ -348,6 +380,23 @@ class Planner:
         self.last_source = np.full(count, CARRIED)
         self.last_source[due] = source
         return actions
+
+    def _act_directly(self, obs: Any, limit_s: float) -> np.ndarray | None:
+        assert self._direct is not None and not callable(self._objective)
+        acted = self._direct.act(self._live, self.seed, self._objective, obs, limit_s)
+        if acted is None:
+            return None
+        action, planned = acted
+        self.last_source = PLANNED if planned else CARRIED
+        if planned:
+            self.last_planned = self._robots.everyone
+        return action
+
+    def _keep(self, plan: Plan) -> None:
+        """`plan` is the latest one from now on."""
+        if self._direct is not None:
+            self._direct.forget()
+        self._last_plan = plan
 
     def replay(self, record: dict[str, Any], objective: Objective | None = None) -> Plan:
         """Make the plan of `Plan.record()` again; the planner's own state plays no part.
