@@ -196,6 +196,16 @@ public:
         return chosen;
     }
 
+    /// The policy's action (A) for what the request observed; None where it is not finite.
+    std::optional<Floats> respond(const Request& request) {
+        Floats action(py::ssize_t{engine_->spec().action_size});
+        float* out = action.mutable_data();
+        const Status status = call([&] { return engine_->react(request.request, out); });
+        if (status == Status::no_candidate) return std::nullopt;
+        raise(status);
+        return action;
+    }
+
     double least_seconds(int robots, int candidates) const {
         return engine_->least_seconds(robots, candidates);
     }
@@ -243,6 +253,7 @@ void bind_engine(py::module_& module) {
              arg("num_elites"), arg("deadline_s"))
         .def("react", &PyEngine::react, arg("states").noconvert(), arg("actions").noconvert(),
              arg("mask").noconvert(), arg("context").noconvert())
+        .def("respond", &PyEngine::respond, arg("request"))
         .def("least_seconds", &PyEngine::least_seconds, arg("robots"), arg("candidates"))
         .def("skip", &PyEngine::skip)
         .def_property_readonly("instruction_set", &PyEngine::instruction_set_name)

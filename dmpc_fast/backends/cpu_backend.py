@@ -217,6 +217,11 @@ class RepeatedPlan:
         )
         return made
 
+    def react(self) -> np.ndarray | None:
+        """The policy's action (A,) in what was observed; None where it is not finite."""
+        action: np.ndarray | None = self._engine.respond(self._native)
+        return action
+
     @staticmethod
     def result(made: tuple[Any, ...]) -> PlanResult:
         """What `plan` returned, as every backend gives it."""

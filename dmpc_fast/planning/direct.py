@@ -20,6 +20,7 @@ from dmpc_fast.objectives import Term
 from dmpc_fast.planning.answer import Answerer, as_made
 from dmpc_fast.planning.live_model import LiveModel
 from dmpc_fast.planning.plan import Plan
+from dmpc_fast.planning.reaction import CARRIED, PLANNED, POLICY
 from dmpc_fast.planning.robots import Robots
 from dmpc_fast.spec import ModelSpec
 
@@ -47,8 +48,8 @@ class Direct:
     """Acts for one robot without a past, on the C++ engine, by terms and without a search.
 
     spec: of such a model (H = 1, no context). robots: the planner's, whose state is read and written
-    in place. group, action_chunk, num_elites: the planner's. fallback: whether a policy may act in
-    place of a plan that would be late.
+    in place. group, action_chunk, num_elites, mode: the planner's. fallback: whether a policy may act
+    in place of a plan that would be late.
     """
 
     def __init__(
@@ -59,10 +60,12 @@ class Direct:
         action_chunk: int,
         num_elites: int,
         *,
+        mode: str,
         fallback: bool,
     ) -> None:
         self._spec, self._robots, self._group = spec, robots, group
-        self._action_chunk, self._num_elites, self._fallback = action_chunk, num_elites, fallback
+        self._action_chunk, self._num_elites = action_chunk, num_elites
+        self._mode, self._fallback = mode, fallback
         self._key: _Key | None = None
         self._repeated: RepeatedPlan | None = None
         self._made: _Made | None = None
@@ -80,27 +83,32 @@ class Direct:
         objective: tuple[Term, ...] | None,
         observation: Any,
         limit_s: float,
-    ) -> tuple[np.ndarray, bool] | None:
-        """The next action (A,), and whether it needed a plan.
+    ) -> tuple[np.ndarray, str] | None:
+        """The next action (A,), and what produced it, as `Planner.last_source` has it.
 
         limit_s: seconds from now within which a plan should be ready, or infinity. None, with nothing
         changed, for what only the general way can answer: other backends, observations that are no
-        plain vectors of finite numbers, a policy's answer, a plan without a candidate.
+        plain vectors of finite numbers, a plan without a candidate.
         """
         if not isinstance(live.engine, CpuBackend):
             return None
-        own = self._robots
-        done = own.executed.item(0)
-        needs_plan = done >= self._action_chunk
+        began = time.perf_counter()
         repeated = self._request(live, seed, objective)
         if not repeated.observe(observation):
             return None
-        if needs_plan:
-            began = time.perf_counter()
+        if self._mode == "policy":
+            return self._react(repeated)
+        own = self._robots
+        done = own.executed.item(0)
+        source = CARRIED
+        if done >= self._action_chunk:
             hurried = limit_s != math.inf
             may_react = hurried and self._fallback and objective is None
             if may_react and live.engine.least_seconds(1, self._group.count) > limit_s:
-                return None
+                reaction = self._react(repeated)
+                if reaction is not None:
+                    live.engine.skip()
+                return reaction
             answer = repeated.plan(own.plans, limit_s)
             if answer is None:
                 return None
@@ -115,9 +123,17 @@ class Direct:
                 late,
             )
             own.plan_index[0] += 1
-            done = 0
+            done, source = 0, PLANNED
         own.executed[0] = done + 1
-        return own.plans[0, done].copy(), needs_plan
+        return own.plans[0, done].copy(), source
+
+    def _react(self, repeated: RepeatedPlan) -> tuple[np.ndarray, str] | None:
+        action = repeated.react()
+        if action is None:
+            return None
+        # The robot has left the way of the plan in progress.
+        self._robots.executed[0] = self._robots.no_plan
+        return action, POLICY
 
     def plan(self, answerer: Answerer) -> Plan | None:
         """The record of the latest plan, None where it was given before or none was made."""

@@ -116,7 +116,7 @@ class Planner:
         self._robots = Robots(num_robots or 1, self.spec)
         self._no_context = np.zeros((num_robots or 1, 0), np.float32)
         self._answerer = Answerer(self.spec, self.backend, dtype)
-        plain = num_robots is None and warm_start is None and search is None and mode == "plan"
+        plain = num_robots is None and warm_start is None and search is None
         self._direct = (
             Direct(
                 self.spec,
@@ -124,6 +124,7 @@ class Planner:
                 self._cold,
                 self.action_chunk,
                 self.num_elites,
+                mode=self.mode,
                 fallback=self.fallback,
             )
             if plain and Direct.fits(self.spec)
@@ -386,9 +387,8 @@ class Planner:
         acted = self._direct.act(self._live, self.seed, self._objective, obs, limit_s)
         if acted is None:
             return None
-        action, planned = acted
-        self.last_source = PLANNED if planned else CARRIED
-        if planned:
+        action, self.last_source = acted
+        if self.last_source == PLANNED:
             self.last_planned = self._robots.everyone
         return action
 

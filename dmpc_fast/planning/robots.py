@@ -116,8 +116,8 @@ class Robots:
         self.history = History.empty(count, spec)
         self.plans = np.zeros((count, spec.horizon, spec.action_size), np.float32)
         self.predicted = np.zeros((count, spec.horizon, spec.state_size), np.float32)
-        self._no_plan = spec.horizon + 1
-        self.executed = np.full(count, self._no_plan)
+        self.no_plan = spec.horizon + 1
+        self.executed = np.full(count, self.no_plan)
         self.plan_index = np.zeros(count, np.int64)
         self.streams = np.arange(count, dtype=np.int64)
 
@@ -149,12 +149,12 @@ class Robots:
     def depart(self, turn: Turn, actions: np.ndarray) -> None:
         """The robots whose turn it is run `actions` (B, A) that are of no plan: the plans in
         progress, which led elsewhere, are over."""
-        self.executed[self._index(turn.slots)] = self._no_plan
+        self.executed[self._index(turn.slots)] = self.no_plan
         self._push(turn, actions)
 
     def expectation(self) -> Expectation:
         """What each robot's plan predicts to follow its latest action: (B, S) and (B,)."""
-        begun = (self.executed > 0) & (self.executed != self._no_plan)
+        begun = (self.executed > 0) & (self.executed != self.no_plan)
         steps = np.where(begun, self.executed - 1, -1)
         states = self.predicted[np.arange(len(steps)), steps].copy()
         states[~begun] = np.nan
@@ -162,7 +162,7 @@ class Robots:
 
     def reset(self, robots: np.ndarray, streams: np.ndarray) -> None:
         self.history = self.history.replaced(robots, History.empty(len(robots), self._spec))
-        self.executed[robots] = self._no_plan
+        self.executed[robots] = self.no_plan
         self.plan_index[robots] = 0
         self.streams[robots] = streams
 

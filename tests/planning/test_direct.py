@@ -151,10 +151,28 @@ def test_the_policy_answers_where_a_plan_would_be_late(rng: np.random.Generator)
         obs = rng.normal(size=5)
         np.testing.assert_array_equal(one.act(obs), other.act(obs, context=GENERAL))
     obs = rng.normal(size=5)
-    action = one.act(obs, deadline_s=1e-9)
+    action = short(one, obs, deadline_s=1e-9)
     assert one.last_source == "policy"
     np.testing.assert_array_equal(action, other.act(obs, context=GENERAL, deadline_s=1e-9))
     assert_alike(one, other)
+
+
+def test_the_policy_alone(rng: np.random.Generator) -> None:
+    one, other = pair(random_model(rng, policy=PolicySpec(2, 21)), mode="policy")
+    for obs in rng.normal(size=(3, 5)):
+        np.testing.assert_array_equal(short(one, obs), other.act(obs, context=GENERAL))
+        assert one.last_source == other.last_source == "policy"
+        assert one.last_plan is None and one.expectation().steps == -1
+
+
+def test_a_policy_that_gives_nan_moves_nothing(rng: np.random.Generator) -> None:
+    model = random_model(rng, policy=PolicySpec(2, 21))
+    for name, tensor in model.tensors.items():
+        if name.startswith("policy."):
+            tensor[:] = np.nan
+    planner, _ = pair(model, mode="policy")
+    with pytest.raises(RuntimeError, match="not finite"):
+        planner.act(rng.normal(size=5))
 
 
 @pytest.mark.parametrize(
