@@ -63,13 +63,14 @@ def main() -> None:
         dtype=args.dtype,
         num_samples=args.num_samples,
         threads=args.threads,
+        action_chunk=1,
         proposal_sampler=SamplerSpec.uniform(proposal),
         dynamics_sampler=SamplerSpec.uniform(dynamics),
     )
     if args.threads == 1:
         os.sched_setaffinity(0, {args.cpu})
     observation = model.normalizer.state.mean
-    variants = {"plan": lambda: planner.plan(observation), "spin": SpinReference("plan", args.cpu)}
+    variants = {"plan": lambda: planner.act(observation), "spin": SpinReference("plan", args.cpu)}
     samples = measure(variants, Budget(args.plans))
     summaries = {name: taken.summary() for name, taken in samples.items()}
     flops = plan_work(model.spec, args.num_samples, proposal, dynamics)["plan"].flops

@@ -25,7 +25,8 @@ PACKAGES = ("numpy", "torch", "triton", "onnxruntime", "openvino")
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
-        "bench", help="measure how long a plan takes, on every backend in turns"
+        "bench",
+        help="measure a plan from observation to action, on every backend in turns",
     )
     parser.add_argument("model", help="model file, a run's folder, or the name of a shipped model")
     parser.add_argument("--backend", default=ALL, help="one backend, or 'all' (default)")
@@ -78,7 +79,7 @@ def bench(args: argparse.Namespace, model: Model, name: str) -> dict[str, Any]:
     planners, missing = _planners(args, model)
     observation = model.normalizer.state.mean  # the most ordinary one there is
     variants: dict[str, Any] = {
-        label: (lambda planner=planner: planner.plan(observation))
+        label: (lambda planner=planner: planner.act(observation))
         for label, planner in planners.items()
     }
     variants[SPIN] = SpinReference(next(iter(variants)))
@@ -119,7 +120,12 @@ def _planners(args: argparse.Namespace, model: Model) -> tuple[dict[str, Planner
     from dmpc_fast.backends.registry import available
     from dmpc_fast.planning.planner import Planner
 
-    options: dict[str, Any] = {"num_samples": args.num_samples, "threads": args.threads}
+    # Every action is of a plan of its own.
+    options: dict[str, Any] = {
+        "num_samples": args.num_samples,
+        "threads": args.threads,
+        "action_chunk": 1,
+    }
     if args.steps is not None:
         for name, count in zip(("proposal", "dynamics"), args.steps, strict=True):
             options[f"{name}_sampler"] = SamplerSpec.uniform(count)
