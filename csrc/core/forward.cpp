@@ -63,7 +63,7 @@ cpu::Product columns(const PackedLinear& layer, int first, int count, int tile_c
 
 void Activations::reserve(const PackedNetwork& n, int candidates, const cpu::Kernels& kernels) {
     const auto rows = static_cast<std::size_t>(candidates) * n.sizes.tokens();
-    const cpu::OperandKernels& operand = kernels.of(n.blocks.front().qkv.precision);
+    const cpu::OperandKernels& operand = kernels.of(n.blocks.front().mlp_in.precision);
     const auto floats = [](std::size_t bytes) { return bytes / sizeof(float) + 1; };
     grow(features_, rows * n.token.depth);
     grow(outputs_, rows * n.final_out.columns);
@@ -71,12 +71,14 @@ void Activations::reserve(const PackedNetwork& n, int candidates, const cpu::Ker
     // The last norm leaves float32 whatever the others do.
     grow(normed_,
          std::max(rows * n.width, floats(operand.normed_bytes(static_cast<int>(rows), n.width))));
-    grow(qkv_, floats(cut_heads(n, kernels.lanes, operand.element_bytes).bytes(rows)));
-    grow(attended_, rows * n.inner);
+    if (n.sizes.tokens() > 1) {
+        grow(qkv_, floats(cut_heads(n, kernels.lanes, operand.element_bytes).bytes(rows)));
+        grow(attended_, rows * n.inner);
+        grow(scratch_, kernels.attention_scratch(n.sizes.tokens(), n.head_size));
+    }
     grow(hidden_, floats(cut_hidden(n, kernels.lanes, operand).bytes(rows)));
-    const int deepest = std::max(n.inner, n.mlp);
+    const int deepest = std::max({n.inner, n.mlp, n.width});
     grow(quantised_, floats(operand.residual_scratch(static_cast<int>(rows), deepest)));
-    grow(scratch_, kernels.attention_scratch(n.sizes.tokens(), n.head_size));
 }
 
 namespace {
@@ -147,6 +149,20 @@ void attention_half(const Pass& pass, const PackedBlock& block, const float* mod
                                               modulation + kGateAttention * n.width));
 }
 
+/// Attention of a single token to itself.
+void own_value_half(const Pass& pass, const PackedBlock& block, const float* modulation,
+                    void* normed) {
+    const PackedNetwork& n = pass.network;
+    const cpu::Precision precision = block.projection.precision;
+    // The product of the residual makes its own bytes.
+    const cpu::OperandKernels& plain =
+        pass.kernels.of(precision == cpu::Precision::int8 ? cpu::Precision::bfloat16 : precision);
+    plain.norm(pass.norm(modulation + kShiftAttention * n.width,
+                         modulation + kScaleAttention * n.width, normed));
+    pass.kernels.of(precision).product_residual(pass.to_residual(
+        block.projection.product(), normed, n.width, modulation + kGateAttention * n.width));
+}
+
 void mlp_half(const Pass& pass, const PackedBlock& block, const float* modulation, void* normed,
               void* hidden) {
     const PackedNetwork& n = pass.network;
@@ -198,8 +214,12 @@ void forward(const PackedNetwork& n, const cpu::Kernels& kernels, const float* m
     exact.product_tokens(tokens);
 
     for (const PackedBlock& block : n.blocks) {
-        attention_half(pass, block, modulation, a.normed_.data(), a.qkv_.data(), a.attended_.data(),
-                       a.scratch_.data());
+        if (n.sizes.tokens() == 1) {
+            own_value_half(pass, block, modulation, a.normed_.data());
+        } else {
+            attention_half(pass, block, modulation, a.normed_.data(), a.qkv_.data(),
+                           a.attended_.data(), a.scratch_.data());
+        }
         mlp_half(pass, block, modulation, a.normed_.data(), a.hidden_.data());
         modulation += kBlockModulations * n.width;
     }

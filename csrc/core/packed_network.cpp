@@ -110,6 +110,34 @@ public:
             [=](int c) { return c < width ? bias[c] : 0.0f; }, precision_);
     }
 
+    /// Of a trajectory that is one token: attention gives it its own value, so value and projection
+    /// are one layer.
+    PackedLinear own_value(const std::string& name, const NetworkSizes& sizes) const {
+        const int width = sizes.width, inner = sizes.heads * sizes.head_size;
+        const float* value = tensor_(name + "qkv.weight") + std::ptrdiff_t{2} * inner * width;
+        const float* value_bias = tensor_(name + "qkv.bias") + std::ptrdiff_t{2} * inner;
+        const float* project = tensor_(name + "projection.weight");
+        const float* project_bias = tensor_(name + "projection.bias");
+        // Of each output: weights, then the bias.
+        std::vector<double> joined(static_cast<std::size_t>(width) * (width + 1));
+        for (std::ptrdiff_t c = 0; c < width; ++c) {
+            double* row = joined.data() + c * (width + 1);
+            row[width] = project_bias[c];
+            for (std::ptrdiff_t j = 0; j < inner; ++j) {
+                const double weight = project[c * inner + j];
+                for (int k = 0; k < width; ++k) row[k] += weight * value[j * width + k];
+                row[width] += weight * value_bias[j];
+            }
+        }
+        const auto entry = [&](int c, int k) {
+            return static_cast<float>(joined[static_cast<std::size_t>(c) * (width + 1) + k]);
+        };
+        return linear(
+            padded(width), padded(width),
+            [&](int c, int k) { return c < width && k < width ? entry(c, k) : 0.0f; },
+            [&](int c) { return c < width ? entry(c, width) : 0.0f; }, precision_);
+    }
+
     PackedLinear angles(int width) const {
         const float* angle = tensor_("condition.angle.weight");
         const float* target = tensor_("condition.target.weight");
@@ -126,8 +154,10 @@ public:
     PackedBlock block(int index, const NetworkSizes& sizes) const {
         const std::string name = std::string("blocks.").append(std::to_string(index)).append(".");
         const unsigned scales = 1u << kScaleAttention | 1u << kScaleMlp;
+        const bool alone = sizes.tokens() == 1;
         return {modulation(name + "modulation", kBlockModulations, sizes.width, scales),
-                qkv(name + "qkv", sizes), projection(name + "projection", sizes),
+                alone ? PackedLinear{} : qkv(name + "qkv", sizes),
+                alone ? own_value(name, sizes) : projection(name + "projection", sizes),
                 plain(name + "mlp_in", sizes.mlp, sizes.width, precision_),
                 plain(name + "mlp_out", sizes.width, sizes.mlp, precision_)};
     }

@@ -45,8 +45,9 @@ PackedLinear pack_linear(const std::string& name, int outputs, int inputs,
 
 struct PackedBlock {
     PackedLinear modulation;  // six vectors: shift, 1 + scale, gate of attention, then of the MLP
-    PackedLinear qkv;         // head after head: [q | k | v], the softmax scale folded into q
-    PackedLinear projection;
+    PackedLinear qkv;  // head after head: [q | k | v], the softmax scale folded into q; empty for a
+                       // single token
+    PackedLinear projection;  // of a single token: of its own value
     PackedLinear mlp_in;
     PackedLinear mlp_out;
 };
