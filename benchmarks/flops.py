@@ -28,6 +28,8 @@ def plan_work(
 
     Counts embeddings of tokens, attention, MLP and the last layer for all candidates. The modulation
     is computed once per step, not per candidate, and is left out, as are the elementwise operations.
+    What is counted is the network as it is defined: for trajectories of a single token the C++ engine
+    needs less (docs/engine.md).
     """
     evaluations = {"proposal": proposal_steps, "dynamics": dynamics_steps, "objective": 1}
     work = {}
