@@ -31,6 +31,7 @@ from benchmarks.baselines import parity, rivals
 from benchmarks.flops import plan_work
 from benchmarks.peaks import PEAK_OF, measured_peaks
 from benchmarks.workload import HORIZON, Cell, Work, prepare
+from dmpc_fast.backends.cpu_backend import CpuBackend
 from dmpc_fast.backends.registry import create
 from dmpc_fast.cli.bench import machine
 from dmpc_fast.latency import Budget, measure
@@ -98,13 +99,21 @@ def ready(name: str, work: Work) -> tuple[Callable[[], object], Callable[[], lis
         plan = rivals.prepare(name, work)
         return plan, plan
     backend = create("cpu", work.model, dtype=name.split()[1], threads=work.cell.threads)
-    request = work.request()
+    assert isinstance(backend, CpuBackend)
+    request, spec = work.request(), work.model.spec
+    # As `Planner.act` calls it.
+    repeated = backend.repeated(request, num_elites=1)
+    observation, chosen = request.states[0, -1], np.zeros((1, spec.horizon, spec.action_size), "f4")
 
     def outputs() -> list[np.ndarray]:
         result = backend.plan(request)
         return [result.actions[0], result.states[0], result.scores[0]]
 
-    return lambda: backend.plan(request), outputs
+    def act() -> None:
+        if not repeated.observe(observation) or repeated.plan(chosen) is None:
+            raise RuntimeError("the engine refused to plan")
+
+    return act, outputs
 
 
 def cells(args: argparse.Namespace) -> Iterator[Cell]:

@@ -123,7 +123,9 @@ def _recipes() -> dict[str, Recipe]:
         ),
         "halfcheetah-medium": of("HalfCheetah", cheetah["medium"], f"{CHEETAH} --num-elites 8"),
         "halfcheetah-medium-expert": of(
-            "HalfCheetah", cheetah["medium-expert"], f"{CHEETAH} --num-elites 32"
+            "HalfCheetah",
+            cheetah["medium-expert"],
+            f"{CHEETAH} --proposal-train-steps 20000 --num-elites 32",
         ),
     }
 
