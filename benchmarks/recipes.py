@@ -127,6 +127,33 @@ def _recipes() -> dict[str, Recipe]:
             cheetah["medium-expert"],
             f"{CHEETAH} --proposal-train-steps 20000 --num-elites 32",
         ),
+        # Trajectories of one token, networks without attention: what plans fastest.
+        "hopper-medium-replay-one-token": of(
+            "Hopper",
+            hopper["medium-replay"],
+            f"{HOPPER} --patch 32 --action-chunk 4 --num-elites 4",
+        ),
+        "hopper-medium-one-token": of(
+            "Hopper", hopper["medium"], f"{HOPPER} --patch 32 --action-chunk 4 --num-elites 32"
+        ),
+        "walker2d-medium-replay-one-token": of(
+            "Walker2d",
+            walker["medium-replay"],
+            f"{WALKER} {SHORT} --patch 8 --proposal-train-steps 3000 --action-chunk 4 "
+            "--num-elites 4",
+        ),
+        "walker2d-medium-one-token": of(
+            "Walker2d",
+            walker["medium"],
+            f"{WALKER} {SHORT} --patch 8 --proposal-train-steps 3000 --action-chunk 2 "
+            "--num-elites 8",
+        ),
+        "halfcheetah-medium-replay-one-token": of(
+            "HalfCheetah", cheetah["medium-replay"], f"{CHEETAH} --patch 8 --num-elites 8"
+        ),
+        "halfcheetah-medium-one-token": of(
+            "HalfCheetah", cheetah["medium"], f"{CHEETAH} --patch 8 --num-elites 8"
+        ),
     }
 
 

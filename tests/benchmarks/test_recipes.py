@@ -14,7 +14,7 @@ from dmpc_fast.cli.main import build_parser
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_command_of_a_recipe_is_understood(name: str) -> None:
     recipe = RECIPES[name]
-    robot, _, data = name.partition("-")
+    robot, _, data = name.removesuffix("-one-token").partition("-")
     assert recipe.environment.lower() == f"{robot}-v5"
     sets = {"medium-expert": ["medium", "expert"]}.get(data, [data])
     assert recipe.datasets == tuple(f"dmpc/{robot}/{kind}-v0" for kind in sets)
@@ -25,3 +25,6 @@ def test_every_command_of_a_recipe_is_understood(name: str) -> None:
     # Each command reads what the one before wrote.
     for before, after in itertools.pairwise(parsed):
         assert str(before.out) == after.model
+    train = parsed[0]
+    if name.endswith("-one-token"):
+        assert (train.horizon or 32) == train.patch
