@@ -60,9 +60,7 @@ WAYS = ["backend", "plan", "act", "act_elites", "act_general", "act_general_elit
 
 @pytest.mark.benchmark(timer=Outside.now)
 @pytest.mark.parametrize("preset", ["tiny", "small"])
-@pytest.mark.parametrize(
-    "way", ["backend", "plan", "act", "act_elites", "act_general", "act_general_elites"]
-)
+@pytest.mark.parametrize("way", WAYS)
 def test_overhead(benchmark: BenchmarkFixture, way: str, preset: str) -> None:
     """`CpuBackend.plan` of a ready request, `Planner.plan`, and `Planner.act` that runs the best
     candidate or, as the shipped models do, the mean of elites; the general way, which several robots,
