@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -39,15 +40,9 @@ def pair(model: Model, **options: Any) -> tuple[Planner, Planner]:
 
 def short(planner: Planner, obs: Any, **options: Any) -> np.ndarray:
     """The action, which must have come the short way."""
-    replaced, planner._turn = planner._turn, _refused  # type: ignore[method-assign]
-    try:
+    refusal = AssertionError("the general way was taken")
+    with mock.patch.object(planner, "_turn", side_effect=refusal):
         return planner.act(obs, **options)
-    finally:
-        planner._turn = replaced  # type: ignore[method-assign]
-
-
-def _refused(*_: Any) -> Any:
-    raise AssertionError("the general way was taken")
 
 
 def assert_alike(a: Planner, b: Planner) -> None:
