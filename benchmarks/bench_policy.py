@@ -51,6 +51,12 @@ def python(model: Model, observation: np.ndarray, folder: Path) -> Act:
     return lambda: planner.act(observation)
 
 
+def python_general(model: Model, observation: np.ndarray, folder: Path) -> Act:
+    """The same the general way, which several robots and models with a past take."""
+    planner, context = Planner.load(model, backend="cpu", threads=1, mode="policy"), np.zeros(0)
+    return lambda: planner.act(observation, context=context)
+
+
 def torch_network(
     model: Model, observation: np.ndarray, *, compiled: bool = False
 ) -> tuple[Act, Callable[[np.ndarray], np.ndarray]]:
@@ -121,7 +127,9 @@ def onnx_runtime(model: Model, observation: np.ndarray, folder: Path) -> Act:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "variant", [native, python, eager, compiled, onnx_runtime], ids=lambda f: f.__name__
+    "variant",
+    [native, python, python_general, eager, compiled, onnx_runtime],
+    ids=lambda f: f.__name__,
 )
 def test_policy(benchmark: BenchmarkFixture, variant: Callable[..., Act], tmp_path: Path) -> None:
     """Observation to action, with the history of one state."""

@@ -230,9 +230,8 @@ class Planner:
     def expectation(self) -> Expectation:
         """What the plans in progress say that the robots will be in next: states (S,) or (B, S) and
         steps, an int or (B,). NaN and -1 where there is no such plan."""
-        _ = (
-            self.last_plan
-        )  # A plan of which nobody asked for the record has left no predictions yet.
+        # A plan of which nobody asked for the record has left no predictions yet.
+        _ = self.last_plan
         expected = self._robots.expectation()
         if self.num_robots is None:
             return Expectation(expected.states[0], int(expected.steps[0]))

@@ -105,8 +105,9 @@ class Robots:
 
     everyone: all robots in order; given this very array, methods are quicker than for a choice.
     plans: chosen actions (B, F, A) of each robot's latest plan. predicted: the states (B, F, S) that
-    it predicts. executed: how many of its actions have run, more than it has where there is no such
-    plan. plan_index: plans made since the reset. streams: the robots' numbers in the random stream.
+    it predicts. executed: how many of its actions have run; `no_plan`, more than it has, where there
+    is no such plan. plan_index: plans made since the reset. streams: the robots' numbers in the
+    random stream.
     """
 
     def __init__(self, count: int, spec: ModelSpec) -> None:
