@@ -4,6 +4,7 @@
 #   make test      the Python tests, Triton's and CUDA's     make format    rewrite files as lint wants
 #   make cpp-test  the C++ tests under ASan and UBSan         make clean     remove what make made
 #   make hopper    Hopper driven from C++, MuJoCo's C API     make cross     C++ for 64-bit Arm
+#   make avx512-test   the AVX-512 kernels on AVX2, against the float64 reference
 #
 # Needs Python >= 3.10 with its venv module and headers, and a C++20 compiler
 # (Debian, Ubuntu: apt install python3-venv python3-dev g++).
@@ -23,7 +24,7 @@ NATIVE := CMakeLists.txt setup.py $(shell find csrc -type f 2>/dev/null)
 PYTHON_TREE := dmpc_fast kernels tests benchmarks setup.py
 CXX_FILES := $(shell find csrc -type f \( -name '*.hpp' -o -name '*.cpp' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null)
 
-.PHONY: demo test python-test kernel-test cuda-test lint format cpp-test hopper cross clean
+.PHONY: demo test python-test kernel-test cuda-test avx512-test lint format cpp-test hopper cross clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -45,6 +46,15 @@ cuda-test: $(STAMPS)/dev
 	 -DDMPC_CUDA=OFF -DDMPC_CUDA_EMULATED=ON -DPython_EXECUTABLE="$(BIN)/python"
 	PATH="$(BIN):$$PATH" cmake --build build/emulated --target _cuda_emulated --parallel $(JOBS)
 	DMPC_CUDA_EMULATED=build/emulated "$(BIN)/python" -m pytest tests/cuda $(CUDA_TEST_ARGS)
+
+# The AVX-512 kernels with AVX2's instructions, for processors that have no more than those.
+avx512-test: $(STAMPS)/dev
+	PATH="$(BIN):$$PATH" cmake -S . -B build/avx512 -G Ninja -DDMPC_WERROR=ON -DDMPC_CUDA=OFF \
+	 -DDMPC_AVX512_EMULATED=ON -DPython_EXECUTABLE="$(BIN)/python"
+	PATH="$(BIN):$$PATH" cmake --build build/avx512 --target _engine test_engine test_attention --parallel $(JOBS)
+	build/avx512/test_engine
+	build/avx512/test_attention
+	DMPC_AVX512_EMULATED=build/avx512 "$(BIN)/python" -m pytest tests/test_cpu_backend.py tests/test_noise.py
 
 lint: $(STAMPS)/dev
 	"$(BIN)/ruff" check $(PYTHON_TREE)

@@ -34,6 +34,7 @@ SIZES: list[dict[str, Any]] = [
     {"members": 3, "discount": 0.9},
     {"horizon": 8, "patch": 4, "width": 33, "heads": 2, "head_size": 17, "mlp": 70},
     {"horizon": 37, "width": 50, "heads": 3, "head_size": 40, "mlp": 129, "state": 17, "action": 6},
+    {"horizon": 11, "patch": 11, "width": 45, "heads": 3, "head_size": 7, "mlp": 71, "layers": 3},
     {"horizon": 12, "heads": 1, "head_size": 1, "width": 13, "mlp": 1, "layers": 1},
     {
         "horizon": 24,

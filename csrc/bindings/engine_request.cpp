@@ -120,7 +120,7 @@ Request::Request(const ModelSpec& spec, const Floats& states, const Floats& acti
 }
 
 bool Request::observe(const py::array& observation) {
-    constexpr int kPlain = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+    constexpr int kPlain = int{py::array::c_style} | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
     const bool fits = request.robots == 1 && !candidate_.empty() && observation.ndim() == 1 &&
                       observation.size() == static_cast<py::ssize_t>(candidate_.size()) &&
                       (observation.flags() & kPlain) == kPlain;

@@ -28,16 +28,21 @@ namespace {
 bool supports(InstructionSet wanted) {
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
-                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512vl");
+    [[maybe_unused]] const bool avx512 =
+        avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     switch (wanted) {
         case InstructionSet::portable: return true;
         case InstructionSet::avx2: return avx2;
+#if defined(DMPC_AVX512_EMULATED)
+        case InstructionSet::avx512:
+        case InstructionSet::avx512_bf16: return avx2;
+#else
         case InstructionSet::avx512: return avx512;
         case InstructionSet::avx512_bf16:
             return avx512 && __builtin_cpu_supports("avx512bf16") &&
                    __builtin_cpu_supports("avx512vnni");
+#endif
         case InstructionSet::automatic: return false;
     }
     return false;

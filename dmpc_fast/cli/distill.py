@@ -39,8 +39,8 @@ _POLICY_SHARED = ("steps", "batch_size", "learning_rate", "ema_decay", "seed", "
 _STUDENT_ONLY = (
     "dataset", "proposal_train_steps", "dynamics_train_steps", "only", "loss", "weight_decay",
     "warmup", "precision", "compile", "kernels", "checkpoint_every", "validate_every",
-    "validation_fraction", "return_temperature", "start_fraction", "start_steps", "muon",
-    "muon_learning_rate", "device",
+    "validation_fraction", "return_temperature", "weighted_return", "start_fraction",
+    "start_steps", "muon", "muon_learning_rate", "device",
 )  # fmt: skip
 
 

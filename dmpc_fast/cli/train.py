@@ -179,6 +179,11 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         help="weight the proposal's data by return; small is greedy",
     )
     parser.add_argument(
+        "--weighted-return",
+        choices=CHOICES["weighted_return"],
+        help="the return of that weight: of the whole episode, or from the window on",
+    )
+    parser.add_argument(
         "--start-fraction", type=float, help="share of batches from the first steps of episodes"
     )
     parser.add_argument(
@@ -207,8 +212,8 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
         "batch_size", "learning_rate", "weight_decay", "warmup", "ema_decay", "precision",
         "compile", "kernels", "checkpoint_every", "validate_every", "validation_fraction", "threads",
         "seed",
-        "return_temperature", "return_condition", "start_fraction", "start_steps", "value_expectile",
-        "objective_temperature",
+        "return_temperature", "weighted_return", "return_condition", "start_fraction", "start_steps",
+        "value_expectile", "objective_temperature",
         "value_bootstrap", "state_noise", "history_noise", "predicted_states", "muon",
         "muon_learning_rate",
         "proposal_angles", "dynamics_angles", "horizon_weighting", "mirror_states", "mirror_actions",

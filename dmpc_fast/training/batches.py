@@ -57,8 +57,9 @@ class StageBatches:
         seed: of the whole run. batch_size: over all processes.
         rank, world: which slice of each batch this process gets.
         return_temperature: None to draw all windows alike, or draw each with a weight of
-            exp(return of its episode / temperature), returns standardised over the windows.
-            A return-to-go instead would starve starts and ends of episodes of data.
+            exp(return / temperature), returns standardised over the windows.
+        weighted_return: which return that is, of the whole "episode" or the discounted one "to-go"
+            from the window on, which starves starts and ends of episodes of data.
         start_fraction: share of the batch that is drawn from the first steps of episodes alone.
         start_steps: how many those are; None for the horizon.
         bootstrap: whether batches hold the windows that follow. state_noise: standard
@@ -80,6 +81,7 @@ class StageBatches:
         rank: int = 0,
         world: int = 1,
         return_temperature: float | None = None,
+        weighted_return: str = "episode",
         start_fraction: float = 0.0,
         start_steps: int | None = None,
         bootstrap: bool = False,
@@ -99,7 +101,8 @@ class StageBatches:
         self._bootstrap, self._state_noise, self._predicts = bootstrap, state_noise, predicts
         self._mirror, self._context, self._history_noise = mirror, context, history_noise
         steps = windows.horizon if start_steps is None else start_steps
-        self._cumulative = np.cumsum(_weights(windows, return_temperature, start_fraction, steps))
+        weights = _weights(windows, return_temperature, weighted_return, start_fraction, steps)
+        self._cumulative = np.cumsum(weights)
         self._slice = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
 
     def at(self, step: int) -> Batch:
@@ -223,12 +226,17 @@ class StageBatches:
 
 
 def _weights(
-    windows: Windows, return_temperature: float | None, start_fraction: float, start_steps: int
+    windows: Windows,
+    return_temperature: float | None,
+    weighted_return: str,
+    start_fraction: float,
+    start_steps: int,
 ) -> np.ndarray:
     """Relative probability of every window, (N,) float64."""
     weights = np.ones(len(windows))
     if return_temperature is not None:
-        returns = windows.episode_returns
+        of_episode = weighted_return == "episode"
+        returns = windows.episode_returns if of_episode else windows.returns.astype(np.float64)
         spread = returns.std()
         # Relative to the best, so that no weight overflows.
         relative = (returns - returns.max()) / (spread if spread > 0 else 1.0)

@@ -257,6 +257,7 @@ class Trainer:
             rank=self._processes.rank,
             world=self._processes.world,
             return_temperature=self._temperature(stage),
+            weighted_return=self.settings.weighted_return,
             start_fraction=self.settings.start_fraction,
             start_steps=self.settings.start_steps,
             bootstrap=self.settings.value_bootstrap and stage == "objective",

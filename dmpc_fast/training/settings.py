@@ -17,6 +17,7 @@ CHOICES = {
     "kernels": ("torch", "triton"),
     "proposal_angles": ("all", "sampler"),
     "dynamics_angles": ("all", "sampler"),
+    "weighted_return": ("episode", "to-go"),
 }
 
 #: Processor features, by torch's names, that multiply bfloat16 as such.
@@ -54,7 +55,8 @@ class TrainingSettings:
     or fused Triton kernels, which need a CUDA device. validation_fraction: share of episodes held out.
     checkpoint_every, validate_every: in steps. return_temperature: how strongly the proposal prefers
     episodes of high return, in standard deviations of the episode return (weights exp(return /
-    temperature)); None for all data alike. return_condition: the proposal is told how good the episode
+    temperature)); None for all data alike. weighted_return: of the whole episode, or the discounted
+    return to-go of each window. return_condition: the proposal is told how good the episode
     is that a window is from (its rank among the returns, 0 to 1), which the model then takes as its
     context: 1 asks for what the best ones did. The dynamics always learn from all data.
     objective_temperature: the same for the objective: with it the value is that of the behaviour that
@@ -94,6 +96,7 @@ class TrainingSettings:
     log_every: int = 50
     seed: int = 0
     return_temperature: float | None = None
+    weighted_return: Literal["episode", "to-go"] = "episode"
     return_condition: bool = False
     objective_temperature: float | None = None
     start_fraction: float = 0.0

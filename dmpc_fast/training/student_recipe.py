@@ -23,6 +23,7 @@ INHERITED = (
     "seed",
     "validation_fraction",
     "return_temperature",
+    "weighted_return",
     "return_condition",
     "history_noise",
     "start_fraction",

@@ -15,6 +15,8 @@ class _Windows:
         lengths, returns = (40, 10, 25), (5.0, 1.0, 3.0)
         self.ages = np.concatenate([np.arange(length) for length in lengths])
         self.episode_returns = np.repeat(returns, lengths)
+        # To go: what is left of an episode whose every step is worth the same.
+        self.returns = self.episode_returns * (1 - self.ages / np.repeat(lengths, lengths))
 
     def __len__(self) -> int:
         return len(self.ages)
@@ -23,8 +25,8 @@ class _Windows:
 def test_start_windows_get_their_share_and_keep_their_order() -> None:
     windows = _Windows()
     for steps, fraction in ((1, 0.1), (7, 0.3), (30, 0.5)):
-        plain = _weights(windows, 0.4, 0.0, steps)
-        weights = _weights(windows, 0.4, fraction, steps)
+        plain = _weights(windows, 0.4, "episode", 0.0, steps)
+        weights = _weights(windows, 0.4, "episode", fraction, steps)
         starts = windows.ages < steps
         added = weights - plain
         assert added[~starts] == pytest.approx(0)
@@ -34,4 +36,14 @@ def test_start_windows_get_their_share_and_keep_their_order() -> None:
 
 
 def test_without_preferences_all_windows_are_alike() -> None:
-    np.testing.assert_array_equal(_weights(_Windows(), None, 0.0, 5), np.ones(75))
+    np.testing.assert_array_equal(_weights(_Windows(), None, "episode", 0.0, 5), np.ones(75))
+
+
+def test_weights_follow_the_return_of_the_episode_or_what_is_to_go() -> None:
+    windows = _Windows()
+    for weighted, returns in (("episode", windows.episode_returns), ("to-go", windows.returns)):
+        weights = _weights(windows, 0.4, weighted, 0.0, 5)
+        expected = np.exp((returns - returns.max()) / (0.4 * returns.std()))
+        np.testing.assert_allclose(weights, expected)
+    assert _weights(windows, 0.4, "episode", 0.0, 5)[:40].std() == 0
+    assert np.all(np.diff(_weights(windows, 0.4, "to-go", 0.0, 5)[:40]) < 0)
