@@ -95,7 +95,7 @@ def _recipes() -> dict[str, Recipe]:
         "hopper-medium": of(
             "Hopper", hopper["medium"], f"{HOPPER} --action-chunk 4 --num-elites 32"
         ),
-        # Trained before the dynamics took one step, and not again.
+        # Dynamics of one step do not beat these here ("Mixtures of medium and expert data").
         "hopper-medium-expert": of(
             "Hopper",
             hopper["medium-expert"],
