@@ -2,7 +2,7 @@
 
 python -m benchmarks.grid --out benchmarks/results/latency/grid.json [--presets small] [--samples 64]
     [--steps 1+1] [--threads 1] [--patches 1] [--variants "cpu bf16" "OpenVINO bf16"]
-    [--seconds 60] [--plans 100] [--clock cpu]
+    [--seconds 60] [--plans 100] [--clock cpu] [--settle 0.02 --turn 5]
 
 Cells (preset, patch, N, steps, threads) are measured one after another; within a cell all variants run
 in one loop. Every finished cell is written at once, and a run continues where the file ends. Weights
@@ -54,6 +54,8 @@ def measure_cell(
     say: Callable[[str], None],
     *,
     clock: str = "wall",
+    settle_s: float = 0.0,
+    turn: int = 1,
 ) -> list[dict[str, Any]]:
     """A row per variant; those that could not be measured hold `error`."""
     work = prepare(cell)
@@ -82,11 +84,14 @@ def measure_cell(
     if runs:
         flops = plan_work(work.model.spec, cell.num_samples, *cell.steps)["plan"].flops
         peaks = measured_peaks(cell.threads)
-        for name, samples in measure(runs, budget, clock=CLOCKS[clock]).items():
+        measured = measure(runs, budget, clock=CLOCKS[clock], settle_s=settle_s, turn=turn)
+        for name, samples in measured.items():
             summary = samples.summary()
             peak = peaks[PEAK_OF[rows[name]["dtype"]]]
             rows[name] |= asdict(summary) | {
                 "clock": clock,
+                "settle_s": settle_s,
+                "turn": turn,
                 "gflop": flops / 1e9,
                 "peak_fraction": None if peak is None else flops / summary.median_s / peak / 1e9,
             }
@@ -157,6 +162,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--plans", type=int, default=1000, help="samples of each variant, at most")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of measuring per cell")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument(
+        "--settle", type=float, default=0.0, metavar="S",
+        help="seconds of untimed plans when a variant's turn comes: rivals leave threads spinning",
+    )  # fmt: skip
+    parser.add_argument("--turn", type=int, default=1, help="samples of a variant in a row")
     return parser
 
 
@@ -178,8 +188,9 @@ def main() -> None:
         print(cell.name, flush=True)
         budget = Budget(args.plans, args.seconds)
         rows = measure_cell(
-            cell, names, budget, lambda text: print(text, flush=True), clock=args.clock
-        )
+            cell, names, budget, lambda text: print(text, flush=True),
+            clock=args.clock, settle_s=args.settle, turn=args.turn,
+        )  # fmt: skip
         for row in rows:
             report["rows"].append(row)
             print(line(row), flush=True)

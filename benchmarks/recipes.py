@@ -133,6 +133,11 @@ def _recipes() -> dict[str, Recipe]:
             hopper["medium-replay"],
             f"{HOPPER} --patch 32 --action-chunk 4 --num-elites 4",
         ),
+        "hopper-medium-replay-two-tokens": of(
+            "Hopper",
+            hopper["medium-replay"],
+            f"{HOPPER} --patch 16 --action-chunk 4 --num-elites 4",
+        ),
         "hopper-medium-one-token": of(
             "Hopper", hopper["medium"], f"{HOPPER} --patch 32 --action-chunk 4 --num-elites 32"
         ),

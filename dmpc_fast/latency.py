@@ -110,6 +110,8 @@ def measure(
     warmup: int = WARMUP_ROUNDS,
     seed: int = 0,
     clock: Callable[[], int] | None = None,
+    settle_s: float = 0.0,
+    turn: int = 1,
 ) -> dict[str, Samples]:
     """Time the variants in turns; samples by name.
 
@@ -119,6 +121,10 @@ def measure(
         budget: when to end. warmup: rounds before, 1 or more. seed: of the order within rounds.
         clock: nanoseconds, wall time unless given; `time.process_time_ns` leaves out the time that
             other processes took.
+        settle_s: seconds for which a variant runs untimed when its turn comes: threads that the one
+            before has left spinning would take a core from it. A sleep in their place would let the
+            processor itself go to sleep.
+        turn: samples of a variant in a row, 1 or more.
 
     Garbage collection is off meanwhile: it would charge one variant for what others left behind.
     """
@@ -126,6 +132,10 @@ def measure(
         raise ValueError("variants must hold at least one callable, got none")
     if warmup < 1:
         raise ValueError(f"warmup must be 1 or more, got {warmup}")
+    if not 0 <= settle_s < math.inf:
+        raise ValueError(f"settle_s must be a number of seconds from 0 on, got {settle_s}")
+    if turn < 1:
+        raise ValueError(f"turn must be 1 or more, got {turn}")
     timed: dict[str, Callable[[], int]] = {
         name: _timed(variant, clock)
         for name, variant in variants.items()
@@ -144,7 +154,7 @@ def measure(
                 length = float(np.median(warm[variant.like]))
                 timed[name] = _spin(length, variant.cpu)
                 warm[name] = [timed[name]() for _ in range(warmup)]
-        taken = _rounds(timed, budget, random.Random(seed))
+        taken = _rounds(timed, budget, random.Random(seed), settle_s, turn)
     finally:
         if was_enabled:
             gc.enable()
@@ -155,15 +165,23 @@ def measure(
 
 
 def _rounds(
-    timed: dict[str, Callable[[], int]], budget: Budget, order: random.Random
+    timed: dict[str, Callable[[], int]],
+    budget: Budget,
+    order: random.Random,
+    settle_s: float,
+    turn: int,
 ) -> dict[str, list[int]]:
     taken: dict[str, list[int]] = {name: [] for name in timed}
     names = list(timed)
     end = time.monotonic() + budget.seconds
-    for _ in range(budget.plans):
+    for first in range(0, budget.plans, turn):
         order.shuffle(names)
         for name in names:
-            taken[name].append(timed[name]())
+            settled = time.monotonic() + settle_s
+            while time.monotonic() < settled:
+                timed[name]()
+            for _ in range(min(turn, budget.plans - first)):
+                taken[name].append(timed[name]())
         if time.monotonic() >= end:
             break
     return taken

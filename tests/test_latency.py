@@ -75,6 +75,20 @@ def test_a_spin_runs_beside_the_variant_it_is_like() -> None:
     assert before is None or os.sched_getaffinity(0) == before
 
 
+def test_samples_in_a_row_and_runs_that_settle_before_them() -> None:
+    calls: list[str] = []
+    variants = {name: (lambda name=name: calls.append(name)) for name in "ab"}
+    samples = measure(variants, Budget(plans=5), warmup=1, turn=3)
+    assert [len(part.nanoseconds) for part in samples.values()] == [5, 5]
+    turns = ["".join(group) for _, group in itertools.groupby(calls[2:])]
+    assert sorted("".join(turns)) == list("aaaaabbbbb")
+    assert max(map(len, turns)) <= 6 and sorted("".join(calls[2:8])) == list("aaabbb")
+    calls.clear()
+    samples = measure(variants, Budget(plans=2), warmup=1, turn=2, settle_s=1e-3)
+    assert [len(part.nanoseconds) for part in samples.values()] == [2, 2]
+    assert len(calls) > 6, "untimed runs before a turn"
+
+
 def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one callable"):
         measure({}, Budget())
@@ -82,6 +96,10 @@ def test_what_cannot_be_measured_is_refused() -> None:
         measure({"a": lambda: None, "spin": SpinReference("b")}, Budget())
     with pytest.raises(ValueError, match="warmup must be 1 or more, got 0"):
         measure({"a": lambda: None}, Budget(), warmup=0)
+    with pytest.raises(ValueError, match="turn must be 1 or more, got 0"):
+        measure({"a": lambda: None}, Budget(), turn=0)
+    with pytest.raises(ValueError, match="settle_s must be a number of seconds from 0 on, got nan"):
+        measure({"a": lambda: None}, Budget(), settle_s=float("nan"))
     with pytest.raises(ValueError, match="plans must be 1 or more, got 0"):
         Budget(plans=0)
     with pytest.raises(ValueError, match="seconds must be positive, got 0"):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from dmpc_fast.model_file import load_model
+from dmpc_fast.training.api import train
 from dmpc_fast.training.batches import _weights
 
 
@@ -47,3 +51,23 @@ def test_weights_follow_the_return_of_the_episode_or_what_is_to_go() -> None:
         np.testing.assert_allclose(weights, expected)
     assert _weights(windows, 0.4, "episode", 0.0, 5)[:40].std() == 0
     assert np.all(np.diff(_weights(windows, 0.4, "to-go", 0.0, 5)[:40]) < 0)
+
+
+def test_training_prefers_by_the_return_that_was_asked_for(dataset: str, tmp_path: Path) -> None:
+    def trained(name: str, weighted: str) -> dict[str, np.ndarray]:
+        return load_model(
+            train(
+                dataset, out=tmp_path / name, preset="tiny", stage_options={"patch": 2}, horizon=8,
+                steps=2, batch_size=8, compile=False, control_period_s=0.05, progress=False,
+                return_temperature=0.3, weighted_return=weighted,
+            )
+        ).tensors  # fmt: skip
+
+    episode, again, to_go = (
+        trained(str(i), w) for i, w in enumerate(("episode", "episode", "to-go"))
+    )
+    differing = {
+        name.partition(".")[0] for name in episode if not np.array_equal(episode[name], to_go[name])
+    }
+    assert all(np.array_equal(episode[name], again[name]) for name in episode)
+    assert differing == {"proposal"}
