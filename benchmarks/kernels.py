@@ -41,14 +41,16 @@ PRODUCTS = {
 
 def engine_rows(name: str, seconds: float, clock: str) -> Iterator[dict[str, Any]]:
     """A row per precision and kernel of one evaluation; `all` is the evaluation without clocks."""
-    sizes, tokens = _sizes(name)
-    shape = (sizes.layers, sizes.width, sizes.heads, sizes.head_size, sizes.mlp, tokens)
+    sizes, patch = _sizes(name)
+    shape = (sizes.layers, sizes.width, sizes.heads, sizes.head_size, sizes.mlp, patch, HORIZON)
     command = [str(_program()), *map(str, (*shape, CANDIDATES, seconds, clock))]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     peaks = measured_peaks(1)
     for dtype, kernels in found.items():
         total = sum(row.get("mflop", 0.0) for row in kernels.values())
         for kernel, row in kernels.items():
+            if not row["us"]:  # a single token has no qkv and no attention
+                continue
             mflop = total if kernel == "all" else row["mflop"]
             gflops, peak = 1e3 * mflop / row["us"], peaks[PEAK_OF[dtype]]
             yield {
@@ -69,11 +71,11 @@ def library_rows(name: str, seconds: float, clock: str) -> Iterator[dict[str, An
     import torch
 
     torch.set_num_threads(1)
-    sizes, tokens = _sizes(name)
+    sizes, patch = _sizes(name)
     peaks = measured_peaks(1)
     for kernel, shape in PRODUCTS.items():
         columns, depth = shape(sizes)
-        for rows in (128, CANDIDATES * tokens):
+        for rows in (128, CANDIDATES * HORIZON // patch):
             for dtype in PEAK_OF:
                 kind = {"float32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}[dtype]
                 a = torch.randint(-100, 100, (rows, depth)).to(kind)
@@ -97,7 +99,7 @@ def library_rows(name: str, seconds: float, clock: str) -> Iterator[dict[str, An
 
 def _sizes(name: str) -> tuple[StageSpec, int]:
     preset, _, patch = name.partition(":")
-    return preset_stages(preset)["proposal"], HORIZON // int(patch or 1)
+    return preset_stages(preset)["proposal"], int(patch or 1)
 
 
 def _program() -> Path:

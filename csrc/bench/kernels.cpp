@@ -1,6 +1,6 @@
 // Where one evaluation of a network spends its time, kernel by kernel, as the engine runs them.
 //
-//     kernels [layers width heads head_size mlp [tokens [candidates [seconds [cpu]]]]]
+//     kernels [layers width heads head_size mlp [patch horizon [candidates [seconds [cpu]]]]]
 //
 // Wraps every kernel of the chosen table in a clock and takes `candidates` through `forward`, chunk
 // by chunk, in every precision. Prints JSON: per precision and kernel the microseconds of one
@@ -112,8 +112,8 @@ NetworkSizes sizes_from(int argc, char** argv) {
             .heads = argument(3, 4),
             .head_size = argument(4, 32),
             .mlp = argument(5, 256),
-            .patch = 1,
-            .horizon = argument(6, 32),
+            .patch = argument(6, 1),
+            .horizon = argument(7, 32),
             .condition = kStates,
             .noisy = kStates,
             .clean = kActions,
@@ -126,7 +126,8 @@ class RandomTensors {
 public:
     explicit RandomTensors(const NetworkSizes& n) {
         std::int64_t most = 0;
-        for (const int side : {n.width, n.mlp, 3 * n.heads * n.head_size, 6 * n.width}) {
+        const int token = n.patch * (n.noisy + n.clean);
+        for (const int side : {n.width, n.mlp, 3 * n.heads * n.head_size, 6 * n.width, token}) {
             most = std::max<std::int64_t>(most, side);
         }
         values_.resize(static_cast<std::size_t>(most * most));
@@ -150,9 +151,9 @@ int rows_per_chunk(const NetworkSizes& n) {  // as Engine chooses
 
 int main(int argc, char** argv) {
     const NetworkSizes sizes = sizes_from(argc, argv);
-    const int candidates = argc > 7 ? std::atoi(argv[7]) : 64;
-    const double seconds = argc > 8 ? std::atof(argv[8]) : 1.0;
-    if (argc > 9 && std::string(argv[9]) == "cpu") g_clock = CLOCK_THREAD_CPUTIME_ID;
+    const int candidates = argc > 8 ? std::atoi(argv[8]) : 64;
+    const double seconds = argc > 9 ? std::atof(argv[9]) : 1.0;
+    if (argc > 10 && std::string(argv[10]) == "cpu") g_clock = CLOCK_THREAD_CPUTIME_ID;
     const RandomTensors tensors(sizes);
     const cpu::Kernels& real = *cpu::select_kernels(cpu::InstructionSet::automatic);
     cpu::Kernels clocked = real;

@@ -159,19 +159,35 @@ private:
     std::ptrdiff_t share_;
 };
 
+/// The epilogue of one tile of columns and what finishes the sums of its vectors.
+template <class Operand, int Vectors, class Epilogue>
+struct Ending {
+    Ending(const Product& p, int column, const typename Operand::Packed* b)
+        : epilogue(p, column, Vectors) {
+        for (int v = 0; v < Vectors; ++v) {
+            finish[v] = typename Operand::Finish(b, p.depth, v);
+            finish[v].bias = p.bias ? load(p.bias + column + v * kLanes) : F32{};
+            if constexpr (requires { epilogue.adapt(finish[v], v); }) epilogue.adapt(finish[v], v);
+        }
+    }
+    template <class Source>
+    void put(const Product& p, const Source& source, int row, int column, const float* sums) {
+        F32 values[Vectors];
+#pragma GCC unroll 2
+        for (int v = 0; v < Vectors; ++v) values[v] = finish[v](sums + v * kLanes, source, row);
+        epilogue.put(p, row, column, values);
+    }
+    Epilogue epilogue;
+    typename Operand::Finish finish[Vectors];
+};
+
 /// All rows of one tile of columns. `p` is a copy, which no store can change.
 template <class Operand, int Vectors, class Epilogue, class Source>
 inline void product_columns(const Product p, const Source source, int column,
                             const typename Operand::Packed* b) {
     alignas(64) float sums[kRowTile * kTileColumns];
     const int steps = p.depth / Operand::kDepthStep;
-    Epilogue epilogue(p, column, Vectors);
-    typename Operand::Finish finish[Vectors];
-    for (int v = 0; v < Vectors; ++v) {
-        finish[v] = typename Operand::Finish(b, p.depth, v);
-        finish[v].bias = p.bias ? load(p.bias + column + v * kLanes) : F32{};
-        if constexpr (requires { epilogue.adapt(finish[v], v); }) epilogue.adapt(finish[v], v);
-    }
+    Ending<Operand, Vectors, Epilogue> ending(p, column, b);
     const bool more = column + kTileColumns < p.columns;
     Prefetch next(
         p.far && more ? reinterpret_cast<const char*>(b) + p.weights_tile_stride : nullptr,
@@ -182,23 +198,64 @@ inline void product_columns(const Product p, const Source source, int column,
                                               steps, sums, kTileColumns);
 #pragma GCC unroll 2
         for (int r = 0; r < count; ++r) {
-            F32 values[Vectors];
-#pragma GCC unroll 2
-            for (int v = 0; v < Vectors; ++v) {
-                const float* from = sums + r * kTileColumns + v * kLanes;
-                values[v] = finish[v](from, source, row + r);
-            }
-            epilogue.put(p, row + r, column, values);
+            ending.put(p, source, row + r, column, sums + r * kTileColumns);
         }
     });
+}
+
+/// Tiles of columns that a single row is multiplied with at a time: the sums of one tile alone
+/// would spend most of their time waiting for each other.
+constexpr int kTilesOfARow = 4;
+
+/// A row times as many tiles of columns as there are whole groups of them; the first column that is
+/// left. The order of each column's sum is `tile`'s.
+template <class Operand, class Epilogue, class Source>
+int row_of_tiles(const Product p, const Source source) {
+    alignas(64) float out[kTilesOfARow * kTileColumns];
+    const int steps = p.depth / Operand::kDepthStep;
+    constexpr int columns = kTilesOfARow * kTileColumns;
+    const std::ptrdiff_t stride = p.weights_tile_stride / sizeof(typename Operand::Packed);
+    const auto* first = static_cast<const typename Operand::Packed*>(p.weights);
+    int column = 0;
+    for (; column + columns <= p.columns; column += columns, first += kTilesOfARow * stride) {
+        typename Operand::Sums sums[kTilesOfARow][kTileVectors] = {};
+        const auto* a = source.row(0);
+        const auto* b = first;
+        for (int k = 0; k < steps; ++k, a += Operand::kDepthStep, b += kTileColumns) {
+#pragma GCC unroll 4
+            for (int t = 0; t < kTilesOfARow; ++t) {
+#pragma GCC unroll 2
+                for (int v = 0; v < kTileVectors; ++v) {
+                    const auto weights = Operand::weights(b + t * stride + v * kLanes);
+                    sums[t][v] = Operand::dot(sums[t][v], a, weights);
+                }
+            }
+        }
+        for (int t = 0; t < kTilesOfARow; ++t) {
+            for (int v = 0; v < kTileVectors; ++v) {
+                store(out + t * kTileColumns + v * kLanes, sums[t][v]);
+            }
+        }
+        for (int t = 0; t < kTilesOfARow; ++t) {
+            const int at = column + t * kTileColumns;
+            Ending<Operand, kTileVectors, Epilogue> ending(p, at, first + t * stride);
+            ending.put(p, source, 0, at, out + t * kTileColumns);
+        }
+    }
+    return column;
 }
 
 /// Source: how the rows of `a` become what Operand multiplies.
 template <class Operand, class Source, class Epilogue>
 void product(const Product& p) {
     const Source source(p);
-    const char* weights = static_cast<const char*>(p.weights);
-    for (int column = 0; column < p.columns; column += kTileColumns) {
+    int column = 0;
+    if constexpr (Operand::kColumnWords == 0) {
+        if (p.rows == 1) column = row_of_tiles<Operand, Epilogue>(p, source);
+    }
+    const char* weights =
+        static_cast<const char*>(p.weights) + column / kTileColumns * p.weights_tile_stride;
+    for (; column < p.columns; column += kTileColumns) {
         const auto* b = reinterpret_cast<const typename Operand::Packed*>(weights);
         if (p.columns - column >= kTileColumns) {
             product_columns<Operand, kTileVectors, Epilogue>(p, source, column, b);

@@ -14,7 +14,7 @@ from dmpc_fast.cli.main import build_parser
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_command_of_a_recipe_is_understood(name: str) -> None:
     recipe = RECIPES[name]
-    robot, _, data = name.removesuffix("-one-token").partition("-")
+    robot, _, data = name.removesuffix("-one-token").removesuffix("-two-tokens").partition("-")
     assert recipe.environment.lower() == f"{robot}-v5"
     sets = {"medium-expert": ["medium", "expert"]}.get(data, [data])
     assert recipe.datasets == tuple(f"dmpc/{robot}/{kind}-v0" for kind in sets)
@@ -28,3 +28,5 @@ def test_every_command_of_a_recipe_is_understood(name: str) -> None:
     train = parsed[0]
     if name.endswith("-one-token"):
         assert (train.horizon or 32) == train.patch
+    if name.endswith("-two-tokens"):
+        assert (train.horizon or 32) == 2 * train.patch

@@ -55,3 +55,9 @@ def limit(dtype: str, rounding_error: float) -> float:
     """The largest error that a backend may have where rounding makes one of `rounding_error`."""
     rounding, ceiling = DTYPES[dtype]
     return min(2 * rounding_error + ROUNDINGS * rounding, ceiling)
+
+
+def at_ceiling(dtype: str, rounding_error: float) -> bool:
+    """Whether rounding makes so much of an instance that the ceiling alone would bound a backend: a
+    few of a hundred random models, on which the luck of a draw decides who stays below."""
+    return limit(dtype, rounding_error) == DTYPES[dtype][1]
