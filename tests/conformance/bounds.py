@@ -58,6 +58,6 @@ def limit(dtype: str, rounding_error: float) -> float:
 
 
 def at_ceiling(dtype: str, rounding_error: float) -> bool:
-    """Whether rounding makes so much of an instance that the ceiling alone would bound a backend: a
-    few of a hundred random models, on which the luck of a draw decides who stays below."""
+    """Whether rounding makes so much of an instance that the ceiling alone would bound a backend:
+    about one random model in a hundred, on which the luck of a draw decides who stays below."""
     return limit(dtype, rounding_error) == DTYPES[dtype][1]
