@@ -93,17 +93,6 @@ inline void mask(float* logits, int rows, int tokens) {
     }
 }
 
-/// The vectors of a row as elements, two at a time. vector(i): the one that begins at i.
-template <class Operand, int Vectors, class Vector>
-inline void put_row(typename Operand::Element* to, int columns, Vector vector) {
-    if constexpr (Vectors == 2) {
-        const F32 first = vector(0);
-        Operand::put(to, first, vector(kLanes));
-    } else {
-        for (int i = 0; i < columns; i += kLanes) Operand::put(to + i, vector(i));
-    }
-}
-
 /// One row's weights, 2^(logit - top); gives lanes that add up to their sum.
 template <class Operand, int Vectors>
 inline F32 weigh(const float* logits, int padded, F32 top, typename Operand::Element* weights) {
@@ -215,6 +204,8 @@ template <class Operand>
 void attention(const Attention& given) {
     using Element = typename Operand::Element;
     using Packed = typename Operand::Packed;
+    if (given.tokens == 2) return attention_of_few<Operand, 2>(given);
+    if (given.tokens == 4) return attention_of_few<Operand, 4>(given);
     const Attention t = given;  // a copy, which no store can change
     const int padded = round_up(t.tokens, kLanes);
     auto* keys = reinterpret_cast<std::uint32_t*>(t.scratch);

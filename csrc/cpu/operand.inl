@@ -41,6 +41,7 @@ struct Float32 {
 
     static Weights weights(const Packed* from) { return load(from); }
     static F32 dot(F32 sums, const Element* a, Weights w) { return sums + *a * w; }
+    static F32 get(const Element* from) { return load(from); }
     static void put(Element* to, F32 value) { store(to, value); }
     static void put(Element* to, F32 first, F32 second) {
         put(to, first);
@@ -84,6 +85,7 @@ struct Bfloat16 {
 #endif
     }
 
+    static F32 get(const Element* from) { return bits<F32>(widen(from) << 16); }
     static void put(Element* to, F32 value) {
 #if defined(__AVX512BF16__)
         store(to, _mm512_cvtneps_pbh(bits<__m512>(value)));

@@ -8,6 +8,7 @@
 #include "product.inl"
 #include "operand_int8.inl"
 #include "norm.inl"
+#include "attention_few.inl"
 #include "attention.inl"
 #include "noise.inl"
 #include "update.inl"

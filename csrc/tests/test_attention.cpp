@@ -21,7 +21,9 @@ struct Case {
 
 constexpr Case kCases[] = {{32, 2, 32, 0.0f, 3.0f},   {8, 3, 16, 0.0f, 3.0f},
                            {33, 2, 16, 300.0f, 5.0f}, {5, 1, 32, -300.0f, 5.0f},
-                           {17, 2, 32, 0.0f, 400.0f}, {48, 1, 16, 62.0f, 4.0f}};
+                           {17, 2, 32, 0.0f, 400.0f}, {48, 1, 16, 62.0f, 4.0f},
+                           {2, 3, 32, 0.0f, 3.0f},    {2, 1, 48, 300.0f, 400.0f},
+                           {4, 3, 16, -300.0f, 5.0f}, {4, 1, 64, 0.0f, 400.0f}};
 
 std::vector<double> expected(const Case& c, const std::vector<float>& qkv, int candidate,
                              int head) {
