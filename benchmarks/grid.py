@@ -2,7 +2,7 @@
 
 python -m benchmarks.grid --out benchmarks/results/latency/grid.json [--presets small] [--samples 64]
     [--steps 1+1] [--threads 1] [--patches 1] [--variants "cpu bf16" "OpenVINO bf16"]
-    [--seconds 60] [--plans 100] [--clock cpu] [--settle 0.02 --turn 5]
+    [--seconds 60] [--plans 100] [--warmup 3] [--clock cpu] [--settle 0.02 --turn 5]
 
 Cells (preset, patch, N, steps, threads) are measured one after another; within a cell all variants run
 in one loop. Every finished cell is written at once, and a run continues where the file ends. Weights
@@ -34,7 +34,7 @@ from benchmarks.workload import HORIZON, Cell, Work, prepare
 from dmpc_fast.backends.cpu_backend import CpuBackend
 from dmpc_fast.backends.registry import create
 from dmpc_fast.cli.bench import machine
-from dmpc_fast.latency import Budget, measure
+from dmpc_fast.latency import WARMUP_ROUNDS, Budget, measure
 
 ENGINE = tuple(f"cpu {dtype}" for dtype in ("float32", "bf16", "int8"))
 VARIANTS = (*ENGINE, *rivals.DTYPES)
@@ -56,6 +56,7 @@ def measure_cell(
     clock: str = "wall",
     settle_s: float = 0.0,
     turn: int = 1,
+    warmup: int = WARMUP_ROUNDS,
 ) -> list[dict[str, Any]]:
     """A row per variant; those that could not be measured hold `error`."""
     work = prepare(cell)
@@ -84,7 +85,9 @@ def measure_cell(
     if runs:
         flops = plan_work(work.model.spec, cell.num_samples, *cell.steps)["plan"].flops
         peaks = measured_peaks(cell.threads)
-        measured = measure(runs, budget, clock=CLOCKS[clock], settle_s=settle_s, turn=turn)
+        measured = measure(
+            runs, budget, warmup=warmup, clock=CLOCKS[clock], settle_s=settle_s, turn=turn
+        )
         for name, samples in measured.items():
             summary = samples.summary()
             peak = peaks[PEAK_OF[rows[name]["dtype"]]]
@@ -92,6 +95,7 @@ def measure_cell(
                 "clock": clock,
                 "settle_s": settle_s,
                 "turn": turn,
+                "warmup": warmup,
                 "gflop": flops / 1e9,
                 "peak_fraction": None if peak is None else flops / summary.median_s / peak / 1e9,
             }
@@ -161,6 +165,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--plans", type=int, default=1000, help="samples of each variant, at most")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of measuring per cell")
+    parser.add_argument(
+        "--warmup", type=int, default=WARMUP_ROUNDS, metavar="ROUNDS",
+        help="untimed before (%(default)s); 1 will do for plans of many seconds",
+    )  # fmt: skip
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument(
         "--settle", type=float, default=0.0, metavar="S",
@@ -189,7 +197,7 @@ def main() -> None:
         budget = Budget(args.plans, args.seconds)
         rows = measure_cell(
             cell, names, budget, lambda text: print(text, flush=True),
-            clock=args.clock, settle_s=args.settle, turn=args.turn,
+            clock=args.clock, settle_s=args.settle, turn=args.turn, warmup=args.warmup,
         )  # fmt: skip
         for row in rows:
             report["rows"].append(row)
