@@ -84,7 +84,8 @@ void attention_of_few(const Attention& given) {
                         sums[key] += asking * Operand::get(k + key * t.qkv_stride + i);
                     }
                 }
-                F32* to = &dots[0][0] + item * pairs + query * Tokens;
+                const int at = item * pairs + query * Tokens;
+                F32* to = &dots[at / kLanes][at % kLanes];
 #pragma GCC unroll 4
                 for (int key = 0; key < Tokens; ++key) to[key] = sums[key];
             }
