@@ -1,17 +1,6 @@
-// Attention over two or four tokens, where a vector of keys would stand almost empty: a lane holds
-// one query and one key, so that one fold, one exponential and one division serve several heads.
+// Attention over two or four tokens, which seldom fill a vector of keys: a lane holds one query and
+// one key, so that one fold, one exponential and one division serve several heads.
 namespace dmpc::cpu::DMPC_TARGET {
-
-/// The vectors of a row as elements, two at a time. vector(i): the one that begins at i.
-template <class Operand, int Vectors, class Vector>
-inline void put_row(typename Operand::Element* to, int columns, Vector vector) {
-    if constexpr (Vectors == 2) {
-        const F32 first = vector(0);
-        Operand::put(to, first, vector(kLanes));
-    } else {
-        for (int i = 0; i < columns; i += kLanes) Operand::put(to + i, vector(i));
-    }
-}
 
 template <int Step, std::size_t... Lane>
 inline F32 swap_lanes(F32 v, std::index_sequence<Lane...>) {

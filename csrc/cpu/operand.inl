@@ -136,4 +136,15 @@ struct Bfloat16 : Float32 {
 };
 #endif
 
+/// The vectors of a row as elements, two at a time. vector(i): the one that begins at i.
+template <class Operand, int Vectors, class Vector>
+inline void put_row(typename Operand::Element* to, int columns, Vector vector) {
+    if constexpr (Vectors == 2) {
+        const F32 first = vector(0);
+        Operand::put(to, first, vector(kLanes));
+    } else {
+        for (int i = 0; i < columns; i += kLanes) Operand::put(to + i, vector(i));
+    }
+}
+
 }  // namespace dmpc::cpu::DMPC_TARGET
